@@ -63,7 +63,7 @@ impl Scratch {
         partial: &mut Vec<u8>,
         receive: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<Received<'_>> {
-        let word = *partial.first_chunk::<WORD_BYTES>().expect("a long beginning has a length");
+        let word = *partial.first_chunk::<WORD_BYTES>().expect("the head has a length");
         let frame_bytes = frame::length(word).map_err(|_| io::ErrorKind::InvalidData)?;
         let room = frame_bytes - partial.len();
         let got = receive(&mut self.memory[..room])?;

@@ -1,5 +1,5 @@
 //! Checks that every contender is a correct echo server: with any segmentation, with the largest
-//! frame, and with a larger one, which it refuses.
+//! frame, and with a larger frame, which it rejects.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

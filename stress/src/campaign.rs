@@ -335,7 +335,8 @@ impl Campaign {
 /// The methods that workers call.
 impl Campaign {
     fn next_number(&self) -> Option<u32> {
-        // Counted first, so that no worker sees the end between the two steps.
+        // The end is counted before it is passed on, so that no worker sees the end of the campaign
+        // between the two steps.
         self.conn_begins();
         let number = self.next.fetch_add(1, Ordering::AcqRel);
         if number < self.last.load(Ordering::Acquire) {

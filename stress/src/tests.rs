@@ -94,7 +94,7 @@ fn a_stress_run_leaves_nothing_on_iocp_pinned() {
     stress(Backend::Iocp, Layout::Pinned, 600, false);
 }
 
-/// Receives wait with memory, which nobody may touch after its release.
+/// Receives wait with memory; accessing a released buffer ends the process.
 #[cfg(windows)]
 #[test]
 fn a_stress_run_leaves_nothing_on_iocp_with_receives_posted_ahead() {

@@ -79,7 +79,7 @@ impl fmt::Display for Error {
             Failure::Cancelled => "cancelled",
             Failure::Reset => "connection reset",
             Failure::Aborted => "connection aborted before it was accepted",
-            Failure::Refused => "connection refused (nobody listens at the address)",
+            Failure::Refused => "connection refused (no program listens at the address)",
             Failure::Unreachable => "no route to the address",
             Failure::TimedOut => "connection timed out",
             Failure::NotConnected => "not connected",

@@ -152,7 +152,8 @@ fn until(what: &str, over: impl Fn() -> bool) {
 fn is_let_go(file: File, path: &std::path::Path) {
     drop(file);
     until("the file to be closed", || {
-        let names = std::fs::read_dir("/proc/self/fd").expect("descriptors").flatten();
+        let names =
+            std::fs::read_dir("/proc/self/fd").expect("the descriptors are listed").flatten();
         !names.filter_map(|name| std::fs::read_link(name.path()).ok()).any(|open| open == path)
     });
 }
@@ -165,13 +166,13 @@ fn a_lane_that_goes_frees_no_memory_that_is_read_into() {
         let outer = Harness::new(Backend::Readiness, Layout::Pinned, 1);
         let dir = TestDir::new(&outer);
         let path = dir.path("file");
-        std::fs::write(&path, &content).expect("a file");
-        let plain = std::fs::File::open(&path).expect("a file");
-        plain.sync_all().expect("synced");
+        std::fs::write(&path, &content).expect("the file can be written");
+        let plain = std::fs::File::open(&path).expect("the file opens");
+        plain.sync_all().expect("the file can be synced");
         // Out of the system's memory, so that reading takes its time.
-        fadvise(&plain, 0, None, Advice::DontNeed).expect("advice");
+        fadvise(&plain, 0, None, Advice::DontNeed).expect("the kernel takes the advice");
         drop(plain);
-        let (file, _) = dir.open("file").expect("a file");
+        let (file, _) = dir.open("file").expect("the file opens");
         let reading = file.clone();
         leave(harness, ending, move |piece| FileOp::Read {
             file: reading.clone(),
@@ -193,7 +194,7 @@ fn a_lane_that_goes_frees_no_memory_that_is_written_from() {
     each(|harness, ending| {
         let outer = Harness::new(Backend::Readiness, Layout::Pinned, 1);
         let dir = TestDir::new(&outer);
-        let (file, _) = dir.part("part").expect("a part");
+        let (file, _) = dir.part("part").expect("the part opens");
         let path = dir.path(".posthouse/part");
         let writing = file.clone();
         let bytes = content.clone();
@@ -203,7 +204,7 @@ fn a_lane_that_goes_frees_no_memory_that_is_written_from() {
             data: gather_of(&[&bytes[piece * PIECE..][..PIECE]]),
         });
         is_let_go(file, &path);
-        let written = std::fs::read(&path).expect("the part");
+        let written = std::fs::read(&path).expect("the part can be opened");
         // Each piece is there or is not.
         let wrong = |(written, right): (&[u8], &[u8])| {
             written.iter().zip(right).any(|(got, right)| got != right && *got != 0)

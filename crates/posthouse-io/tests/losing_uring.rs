@@ -18,7 +18,7 @@ mod environment;
 mod harness;
 #[path = "losing_uring/limits.rs"]
 mod limits;
-#[allow(dead_code, reason = "the contract uses all of it")]
+#[allow(dead_code, reason = "only the contract tests use all of it")]
 #[path = "contract/own_process.rs"]
 mod own_process;
 #[path = "losing_uring/refused.rs"]
@@ -34,7 +34,7 @@ fn forced() -> String {
     let before = Holdings::now();
     let opened = CompletionPort::open(Backend::Uring, &Options::default());
     let error = opened.expect_err("no io_uring");
-    assert_eq!(Holdings::now(), before, "left by a port that did not open");
+    assert_eq!(Holdings::now(), before, "a failed open left resources");
     error.to_string()
 }
 
@@ -49,7 +49,7 @@ fn fallen_back() -> String {
     works(&harness);
     let reason = harness.selected.reason.clone();
     harness.finish();
-    assert_eq!(opened(), before, "left by a port that is gone");
+    assert_eq!(opened(), before, "a dropped port left resources");
     reason
 }
 

@@ -111,7 +111,7 @@ impl Session {
     /// If the credential is longer than [`MAX_CREDENTIAL_BYTES`], or on a second call on the
     /// connecting side.
     pub fn start(&mut self, config: &SessionConfig, nonce: [u8; 16], out: &mut Vec<u8>) {
-        assert!(matches!(self.phase, SessionPhase::Opening), "a session starts once");
+        assert!(matches!(self.phase, SessionPhase::Opening), "a session was started twice");
         if self.side == Side::Accepting {
             return;
         }
@@ -333,7 +333,7 @@ impl Session {
         }
         let hello = HelloFrame::parse(frame.payload)?;
         if hello.is_answer {
-            return Err(malformed("an answer where a question is due"));
+            return Err(malformed("it is an answer, and this side has asked nothing"));
         }
         let heartbeat_ms = heartbeat::to_ms(config.heartbeat);
         let heartbeat = heartbeat::agree(heartbeat_ms, hello.heartbeat_ms);
@@ -483,7 +483,7 @@ impl Live {
                     let id = u32::from_le_bytes([*a, *b, *c, *d]);
                     Ok(SessionEvent::Request { id, kind: *kind, payload })
                 }
-                _ => Err(malformed("shorter than 5 bytes")),
+                _ => Err(malformed("it is shorter than 5 bytes")),
             },
             kind::REPLY => match payload {
                 [a, b, c, d, status, kind, payload @ ..] => {
@@ -491,9 +491,9 @@ impl Live {
                     let status = ReplyStatus::from_wire(*status);
                     Ok(SessionEvent::Reply { id, status, kind: *kind, payload })
                 }
-                _ => Err(malformed("shorter than 6 bytes")),
+                _ => Err(malformed("it is shorter than 6 bytes")),
             },
-            kind::PING | kind::PONG if payload.len() != 8 => Err(malformed("not 8 bytes long")),
+            kind::PING | kind::PONG if payload.len() != 8 => Err(malformed("it is not 8 bytes")),
             kind::PING => {
                 let max_control_replies = config.max_control_replies;
                 if self.control_replies >= max_control_replies {

@@ -132,18 +132,19 @@ impl fmt::Display for Violation {
                 "the peer speaks protocol version {version}, and this side speaks version 1"
             ),
             Self::OutOfState { kind } => {
-                write!(f, "a frame of kind {kind} arrived at a point where it is not valid")
+                write!(f, "a frame of kind {kind} is not valid in this state of the connection")
             }
             Self::UnknownKind { kind } => write!(
                 f,
-                "a frame of kind {kind} arrived, which this version does not know and must not skip"
+                "a frame of the unknown kind {kind} arrived, and its critical bit forbids to skip \
+                 it; does the peer speak a later version?"
             ),
             Self::KeyMissing => {
                 f.write_str("the server demands a proof of its key, and no key is configured here")
             }
             Self::ProofNotOffered => f.write_str(
-                "this side has a key, and the server demands no proof, so it would give none \
-                 either; configure the key on the server, too, or on neither side",
+                "this side has a key, and the server demands no proof of it, so the server would \
+                 not prove that it has the key; configure the key on both sides or on neither",
             ),
             Self::ProofWrong => {
                 f.write_str("the proof of the key is wrong; do both sides hold the same key?")

@@ -93,7 +93,8 @@ const NOTES: Entry<'static> = Entry {
 /// The frames of transfers with the names of their vectors, and who says them: the client gets a
 /// file of which it has two bytes, asks for a list, and for a file that is not there.
 fn transfers() -> [(&'static str, Side, TransferFrame<'static>); 10] {
-    let (prefix, hash) = (blake3::hash(b"he").into(), blake3::hash(b"hello").into());
+    let prefix = blake3::hash(b"he").into();
+    let hash = blake3::hash(b"hello").into();
     let offer = TransferFrame::Offer {
         id: 2,
         in_reply_to: 1,

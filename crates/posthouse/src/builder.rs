@@ -136,7 +136,7 @@ fn spawn_workers(shared: &Arc<Shared>) -> Result<(), StartError> {
         let watching =
             shared.port.spawn_background("posthouse-watchdog", move |now| watchdog.step(now));
         if let Err(error) = watching {
-            tracing::warn!(%error, "no watchdog: the log does not name slow callbacks");
+            tracing::warn!(%error, "cannot start the watchdog: slow callbacks are not logged");
         }
     }
     Ok(())

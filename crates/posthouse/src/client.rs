@@ -83,7 +83,7 @@ pub enum ClientError {
     Start(#[from] StartError),
     /// The call was made in a callback, which must not block: it runs on the worker for which it
     /// would wait.
-    #[error("a callback must not block: use Endpoint::connect and a handler in it")]
+    #[error("a callback must not block: use Endpoint::connect with a handler instead")]
     WouldDeadlock(#[from] WouldDeadlock),
 }
 

@@ -51,7 +51,9 @@ impl ConnectionConfig {
         let key = listener.key.as_ref();
         options.validate()?;
         if key.is_some() && listener.framing != Framing::Native {
-            return Err(OptionsError::new("a key needs the native framing, for its proof"));
+            return Err(OptionsError::new(
+                "a key requires native framing: other framings cannot carry its proof",
+            ));
         }
         let required = key.is_some() || options.hello == Hello::Required;
         let hello = if required { HelloPolicy::Required } else { HelloPolicy::Optional };

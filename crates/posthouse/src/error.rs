@@ -58,7 +58,7 @@ pub enum SendError {
     ReservedKind(u8),
     /// The connection has no hello, which requests and replies need: the peer opened without one,
     /// or the framing has none.
-    #[error("requests need a hello: the peer opened without one, or the framing has none")]
+    #[error("requests need a hello: the peer sent none, or the framing has none")]
     NoHello,
     /// The framing cannot carry this payload or this kind.
     #[error("the message cannot be sent: {0}")]
@@ -113,7 +113,7 @@ pub enum StartError {
     #[error("cannot start the I/O workers: {0}")]
     System(#[source] io::Error),
     /// The endpoint has had 32,767 attached handlers in its life, which is the maximum.
-    #[error("the endpoint has had too many handlers: at most 32,767 can be attached in its life")]
+    #[error("too many handlers: an endpoint can have at most 32,767 attached in its life")]
     TooManyHandlers,
     /// The endpoint shuts down.
     #[error("the endpoint is shutting down")]
@@ -161,7 +161,9 @@ pub enum ListenError {
     #[error("the endpoint is shutting down")]
     Shutdown,
     /// The address has a host name, and a callback must not wait for its look-up.
-    #[error("a callback cannot look a host name up: listen on an IP address, or on another thread")]
+    #[error(
+        "a callback cannot look up a host name: use an IP address, or listen on another thread"
+    )]
     WouldBlock,
 }
 
@@ -183,7 +185,7 @@ pub enum ConnectError {
     #[error(transparent)]
     Address(#[from] AddressError),
     /// The endpoint has [`max_connections`](crate::EndpointOptions::max_connections) connections.
-    #[error("the endpoint has as many connections as max_connections allows")]
+    #[error("the endpoint has reached max_connections; close connections or raise it")]
     TooMany,
     /// The endpoint shuts down.
     #[error("the endpoint is shutting down")]

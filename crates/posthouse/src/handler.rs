@@ -84,7 +84,7 @@ pub trait Handler: Sized + Send + Sync + 'static {
     fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
         let _ = message;
         peer.output().missing("received");
-        Err(Close::internal_error().log("the handler has no method `received`"))
+        Err(Close::internal_error().log("the handler does not implement `received`"))
     }
 
     /// Handles a request. The default rejects it.

@@ -183,7 +183,7 @@ impl Listeners {
                 self.on_failed(shared, lane, id, error);
             }
             Outcome::Closed => Self::slot(&mut lock(&self.state), id).free(),
-            other => unreachable!("a listener's operation ended in {other:?}"),
+            other => unreachable!("an accept ended with {other:?}"),
         }
         if !more {
             self.poll(shared, lane);
@@ -193,7 +193,10 @@ impl Listeners {
     /// Returns the slot of a terminal completion. It is not reused before the listener is closed.
     fn slot(state: &mut State, id: TagOwner) -> &mut Slot {
         let slot = &mut state.slots[id.slot as usize];
-        assert_eq!(slot.generation, id.generation, "a listener's slot was reused too early");
+        assert_eq!(
+            slot.generation, id.generation,
+            "a listener's slot was reused before its operation ended"
+        );
         slot
     }
 
@@ -209,7 +212,7 @@ impl Listeners {
         shared.stats.accept_pauses.add(1);
         if let Some(suppressed) = self.pauses_logged.may_log(lane.now()) {
             let pause_ms = PAUSE.as_millis();
-            tracing::warn!(%error, pause_ms, suppressed, "accepting pauses");
+            tracing::warn!(%error, pause_ms, suppressed, "cannot accept: accepting pauses");
         }
     }
 
@@ -257,7 +260,7 @@ impl Listeners {
                 let peer = new.peer;
                 new.refuse();
                 if let Some(suppressed) = self.refusals_logged.may_log(now) {
-                    tracing::warn!(%peer, why, suppressed, "a peer was refused");
+                    tracing::warn!(%peer, why, suppressed, "refused a new connection");
                 }
             }
         }

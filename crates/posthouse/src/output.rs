@@ -133,7 +133,7 @@ impl<'a> Output<'a> {
             peer = %self.strand.id,
             origin = %self.strand.config.origin,
             method,
-            "the handler lacks a method: connections that need it are closed"
+            "the handler does not implement this method: it closes every connection that needs it"
         );
     }
 }

@@ -330,7 +330,10 @@ impl Shared {
         self.lifecycle.notify.wait_until(None, || self.lifecycle.has_ended().then_some(()));
         let drained = self.port.drain(Duration::from_secs(10));
         if drained.leaked > 0 || drained.workers > 0 {
-            tracing::error!(?drained, "the system did not end all operations: they are leaked");
+            tracing::error!(
+                ?drained,
+                "the system still has operations in flight: their memory is leaked"
+            );
         }
     }
 }

@@ -98,7 +98,7 @@ impl Watchdog {
                     peer = marker.peer.load(Ordering::Relaxed) >> crate::id::GENERATION_BITS,
                     kind,
                     limit_ms = self.limit.as_millis(),
-                    "a callback runs too long, and the other connections of its worker wait: \
+                    "a callback runs too long and delays the other connections of its worker: \
                      move long work to another thread"
                 );
             }

@@ -69,14 +69,14 @@ fn a_worker_that_echoes_allocates_nothing() {
         let builder = Endpoint::builder(Echo).listen("127.0.0.1:0").options(options);
         let endpoint = builder.start().expect("the endpoint starts");
         let address = endpoint.addresses()[0].socket_addr();
-        let mut peer = TcpStream::connect(address).expect("a connection");
+        let mut peer = TcpStream::connect(address).expect("a connection is established");
         for (count, bytes) in [(1, 64), (63, 64), (64, 64), (65, 64), (16, 1024), (4, 4000)] {
             let burst = frames(count, bytes);
             let mut echo = vec![0; burst.len()];
             let mut rounds = |count| {
                 for _ in 0..count {
-                    peer.write_all(&burst).expect("sent");
-                    peer.read_exact(&mut echo).expect("echoed");
+                    peer.write_all(&burst).expect("the bytes can be sent");
+                    peer.read_exact(&mut echo).expect("the echo arrives");
                 }
             };
             rounds(200);

@@ -121,7 +121,7 @@ impl Handler for Everything {
         match offer.name() {
             "no" => Err(Reject::new("not that one")),
             "later" => {
-                let late = answer.take().expect("the first time");
+                let late = answer.take().expect("the first call succeeds");
                 late.accept(Destination::new(&self.inbox).named("came later"));
                 Ok(None)
             }
@@ -389,7 +389,7 @@ fn ends(world: &sim::World, server: &Endpoint<Everything>, log: &Log) {
     let client = world.client("10.0.0.1:9990").unwrap();
     client.send(40, b"close").unwrap();
     let Err(ClientError::Disconnected(reason)) = client.receive(PATIENCE) else {
-        panic!("it ends")
+        panic!("the connection ended")
     };
     assert_eq!((reason.code(), reason.text()), (Some(1001), Some("as you like")));
     assert_eq!(reason.retry_after(), Some(PATIENCE));

@@ -212,7 +212,7 @@ impl Conn {
     }
 }
 
-/// Deliberate disturbances.
+/// Methods for deliberate disturbances.
 impl Conn {
     fn disturb(&mut self, cx: &mut WorkerCx<'_>) {
         let done = matches!(self.state, State::Leaving | State::Closing);
@@ -282,7 +282,7 @@ impl Conn {
             return;
         }
         if self.random.one_in(16) {
-            // With nothing in flight to cancel.
+            // No operation is in flight to be cancelled.
             self.cancel(Cancel::Everything, cx);
         }
         self.state = State::Closing;
@@ -316,7 +316,7 @@ impl Conn {
     }
 }
 
-/// Connecting.
+/// Methods for connecting.
 impl Conn {
     pub(super) fn connect(&mut self, to: posthouse_io::Address, cx: &mut WorkerCx<'_>) {
         self.submit(OpKind::Connect, 0, Op::Connect(self.socket, to), cx);

@@ -79,7 +79,7 @@ impl Exchanges {
     /// Registers the end of one side, and compares the two sides when both are over.
     pub(super) fn end(&self, number: u32, side: Side, summary: ConnSummary) -> Result<(), String> {
         let mut entry = self.entry(number);
-        assert!(entry.number == Some(number), "an end of a connection that has not begun");
+        assert!(entry.number == Some(number), "a connection ended that had not begun");
         let half = match side {
             Side::Client => &mut entry.client,
             Side::Server => &mut entry.server,

@@ -1,6 +1,6 @@
 //! The bytes to send: at each offset they almost certainly differ between two directions.
 //!
-//! All bytes ever sent are part of one long row of words; each direction begins at its own
+//! The bytes of all directions are parts of one long row of words; each direction begins at its own
 //! position.
 
 use posthouse_io::sim::mix64;

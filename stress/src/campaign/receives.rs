@@ -61,7 +61,7 @@ impl Receives {
         let live = self.waiting.iter().filter(|r| !r.cancelled && !r.over).count();
         let stream = self.waiting.back().is_some_and(|r| r.mode == ReceiveMode::Stream && !r.over);
         let mode = match self.waiting.back() {
-            // After a receive that continues, or that has been cancelled.
+            // The new receive follows a receive that continues, or one that was cancelled.
             Some(last) if !last.cancelled && !last.over => {
                 if stream || live >= self.at_once {
                     return None;

@@ -196,7 +196,7 @@ impl Worker {
     }
 
     fn accept(&mut self, index: usize, listener_slot: &mut ListenerSlot, lane: &mut Lane) {
-        let socket = listener_slot.socket.expect("a listener that is open");
+        let socket = listener_slot.socket.expect("the listener is open");
         let sequence = listener_slot.next_sequence;
         listener_slot.next_sequence = (sequence + 1) & SEQUENCE_MASK;
         listener_slot.accept = Some(sequence);
@@ -250,7 +250,7 @@ impl Worker {
                 }
                 listener_slot.accept = None;
                 if listener_slot.closing {
-                    let socket = listener_slot.socket.take().expect("a listener that is open");
+                    let socket = listener_slot.socket.take().expect("the listener is open");
                     self.submit(index, OpKind::Unlisten, 0, Op::Close(socket), lane);
                 } else {
                     self.accept(index, &mut listener_slot, lane);
@@ -263,7 +263,7 @@ impl Worker {
 
     fn cancel_accept(listener_slot: &mut ListenerSlot, lane: &mut Lane) {
         listener_slot.cancelled = true;
-        lane.cancel(listener_slot.socket.expect("a listener that is open"), Cancel::Everything);
+        lane.cancel(listener_slot.socket.expect("the listener is open"), Cancel::Everything);
     }
 
     fn close_listeners(&self, lane: &mut Lane) {

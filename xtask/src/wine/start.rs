@@ -1,7 +1,7 @@
 //! `cargo xtask start-under-wine WINE PROGRAM...`: the runner with which cargo starts Windows
 //! programs.
 //!
-//! Now and then Wine does not start the program at all: it ends at once with an error and without
+//! Wine sometimes does not start the program at all: it ends at once with an error and without
 //! output (seen once in some five thousand starts). The programs that cargo starts here print
 //! something before they fail. A program that failed without output has therefore not begun, and is
 //! started again. A program that began and failed has failed: no test runs a second time. An
@@ -43,18 +43,18 @@ fn started(
         starts += 1;
         let mut child = command.spawn()?;
         let streams = child.stdout.take().zip(child.stderr.take());
-        let (mut stdout, mut stderr) = streams.expect("pipes were asked for");
+        let (mut stdout, mut stderr) = streams.expect("pipes were requested");
         let said = thread::scope(|scope| -> io::Result<u64> {
             let other = scope.spawn(|| io::copy(&mut stderr, &mut errors));
             let said = io::copy(&mut stdout, &mut output)?;
-            Ok(said + other.join().expect("copying does not panic")?)
+            Ok(said + other.join().expect("the copying thread does not panic")?)
         })?;
         output.flush()?;
         let status = child.wait()?;
         if status.success() || said > 0 || starts == STARTS_MAX {
             return Ok(status.code().map_or(u8::MAX, |code| code as u8));
         }
-        eprintln!("xtask: the program did not begin ({status}): started again");
+        eprintln!("xtask: the program did not start ({status}): starting it again");
     }
 }
 

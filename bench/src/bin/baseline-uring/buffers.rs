@@ -83,7 +83,7 @@ impl Buffers {
 
 /// Returns zeroed pages that are never freed.
 fn pages(bytes: usize) -> NonNull<u8> {
-    let layout = Layout::from_size_align(bytes, PAGE_BYTES).expect("a size that fits");
+    let layout = Layout::from_size_align(bytes, PAGE_BYTES).expect("the size fits");
     assert!(bytes > 0);
     // SAFETY: the layout's size is not zero.
     let memory = unsafe { alloc_zeroed(layout) };

@@ -319,5 +319,5 @@ impl Connection {
 }
 
 fn connection(connections: &mut [Option<Connection>], slot: u32) -> &mut Connection {
-    connections[slot as usize].as_mut().expect("a completion of a connection that is there")
+    connections[slot as usize].as_mut().expect("the completion belongs to an open connection")
 }

@@ -56,7 +56,7 @@ impl Method {
             if is_there(tool) {
                 methods.push(Method { name, begin: Box::new(begin) });
             } else {
-                eprintln!("left out, not installed: {name}");
+                eprintln!("skipped, not installed: {name}");
             }
         }
         methods
@@ -171,7 +171,7 @@ fn tar(set: FileSet, fixture: &Fixture, port: u16) -> Result<Ends, String> {
 
 /// Returns a path as a word of a command.
 fn word(path: &Path) -> String {
-    path.to_str().expect("paths of the benchmark are text").to_owned()
+    path.to_str().expect("the paths of the benchmark are UTF-8").to_owned()
 }
 
 fn is_there(tool: &str) -> bool {

@@ -20,7 +20,7 @@ pub(crate) fn run(words: &[String]) -> Option<ExitCode> {
     Some(match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("by hand: {error}");
+            eprintln!("raw socket: {error}");
             ExitCode::FAILURE
         }
     })

@@ -38,8 +38,8 @@ pub(crate) fn bytes_per_connection(contender: Contender) -> Result<f64, NoServer
         }
         Ok(socket)
     };
-    // One connection is opened and closed first, so that memory for all connections together is not
-    // counted.
+    // The first connection is opened and closed before the measurement, so that memory for all
+    // connections together is not counted.
     drop(echo(0).map_err(failed)?);
     thread::sleep(SETTLING);
     let before = server.resident_bytes().map_err(failed)?;

@@ -114,7 +114,7 @@ mod tests {
             changed[from] ^= 1;
             assert!(!pattern.is_at(3, 250, &changed), "byte {from}");
         }
-        assert!(!pattern.is_at(4, 250, &stream), "of another connection");
+        assert!(!pattern.is_at(4, 250, &stream), "the payload belongs to another connection");
         assert!(!pattern.is_at(3, 275, &stream), "a frame too early");
     }
 }

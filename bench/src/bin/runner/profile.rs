@@ -151,7 +151,7 @@ fn count(stream: &mut TcpStream) -> std::io::Result<u64> {
     stream.write_all(&head(255, 0))?;
     let mut reply = [0; HEAD_BYTES + 8];
     stream.read_exact(&mut reply)?;
-    let (_, count) = reply.split_last_chunk().expect("room for the count");
+    let (_, count) = reply.split_last_chunk().expect("the count fits");
     Ok(u64::from_le_bytes(*count))
 }
 

@@ -121,7 +121,7 @@ impl Drop for Server {
 
 /// Returns the path of a program that was built together with this one.
 pub(crate) fn program(name: &str) -> PathBuf {
-    let runner = std::env::current_exe().expect("a program knows its path");
+    let runner = std::env::current_exe().expect("the path of this program is known");
     runner.with_file_name(name)
 }
 

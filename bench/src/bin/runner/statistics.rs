@@ -23,8 +23,8 @@ impl Ratio {
         }
     }
 
-    /// Returns the geometric mean of both start orders: the effect of the order on one server is
-    /// the reciprocal effect on the other.
+    /// Returns the geometric mean of both start orders. The start order affects one server by a
+    /// factor and the other by its reciprocal.
     pub(crate) fn mean(self, other: Self) -> Self {
         let mean = |one: f64, two: f64| (one * two).sqrt();
         Self {

@@ -57,7 +57,7 @@ fn a_load_in_every_framing_is_verified() {
     ] {
         let (_server, address) = serve(&["--framing", framing, "--layout", "shared"]);
         for size in ["1", "33", "20000"] {
-            // A message that holds its length field has at least its four bytes.
+            // A payload that contains its length field has at least the four bytes of the field.
             let size = if framing.ends_with("strip=0") && size == "1" { "4" } else { size };
             let words = ["--framing", framing, "--connections", "3", "--size", size];
             let ended = bench(address, &words).expect(0);
@@ -77,7 +77,7 @@ fn a_plain_native_echo_server_needs_no_hello_and_its_absence_is_hinted_at() {
 
 #[test]
 fn one_corrupt_bit_among_many_messages_fails_the_run_and_is_located() {
-    // The byte is in the payload of the tenth frame of 5 + 64 bytes: its byte 45.
+    // The corrupted byte is in the payload of the tenth frame of 5 + 64 bytes, at its byte 45.
     let address = faulty_echo_server::start(EchoFault::CorruptsByte(9 * 69 + 50));
     let ended = bench(address, &["--no-hello", "--connections", "1"]).expect(1);
     assert_eq!(count(&ended, "/errors/mismatches"), 1);
@@ -167,7 +167,7 @@ fn an_interrupted_load_ends_early_and_reports() {
         }
         stream.write_all(&buffer[..count]).unwrap();
         chunks += 1;
-        // The load runs: time to end it.
+        // The load is running, so the program can be interrupted.
         if chunks == 10 {
             program.interrupt();
         }

@@ -20,7 +20,7 @@ pub(crate) fn run_demo(words: &[&str]) -> ProgramOutput {
             assert!(of_ends || check["found"] == check["expected"], "{json:#}");
         }
     }
-    panic!("ten demonstrations in which a reset was taken for the end")
+    panic!("ten demonstrations took a reset for a clean end")
 }
 
 #[test]
@@ -47,6 +47,6 @@ fn the_demonstration_succeeds_in_both_layouts() {
     let may_be_wrong = |line: &str| cfg!(windows) && line.contains("seen as");
     let wrong = |line: &str| line.contains("WRONG") && !may_be_wrong(line);
     assert!(!text.lines().any(wrong), "{text}");
-    assert_eq!(temporary.path().read_dir().unwrap().count(), 0, "its files are removed");
+    assert_eq!(temporary.path().read_dir().unwrap().count(), 0, "files are left");
     run(["demo", "--layout", "round"]).expect(2).expect_stderr(&["--layout round", "pinned"]);
 }

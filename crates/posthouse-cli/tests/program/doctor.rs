@@ -10,7 +10,7 @@ fn the_doctor_tells_what_works_and_what_limits() {
     assert!(auto["reason"].is_string(), "{json:#}");
     let tried = json["backends"]["tried"].as_array().unwrap();
     for test in tried {
-        // Rings belong to one worker each.
+        // A ring belongs to one worker, so uring has no shared layout.
         let impossible = (&test["backend"], &test["layout"]) == (&"uring".into(), &"shared".into());
         assert_eq!(test["works"], !impossible, "{json:#}");
         if impossible {

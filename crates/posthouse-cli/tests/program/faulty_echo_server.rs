@@ -28,7 +28,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Starts a server; its threads end with their connections, or with the test.
 pub(crate) fn start(fault: EchoFault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = listener.local_addr().expect("it is bound");
+    let address = listener.local_addr().expect("the socket is bound");
     thread::spawn(move || {
         for (number, stream) in listener.incoming().flatten().enumerate() {
             // The client reports the end of the connection.

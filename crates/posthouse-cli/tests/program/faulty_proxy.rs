@@ -28,13 +28,13 @@ impl FaultyProxy {
     /// Starts a proxy to a server; its threads end with their connections, or with the test.
     pub(crate) fn start(server: SocketAddr, fault: ProxyFault) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let address = listener.local_addr().expect("it is bound");
+        let address = listener.local_addr().expect("the socket is bound");
         let proxy = Self { address, target: Arc::new(Mutex::new((server, fault))) };
         let target = proxy.target.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (server, fault) = *target.lock().expect("nothing under this lock panics");
-                // If nobody listens, the client sees its connection end.
+                let (server, fault) = *target.lock().expect("no thread panics under this lock");
+                // If no program listens at the target, the client sees its connection end.
                 if let Ok(server) = TcpStream::connect(server) {
                     forward(&client, &server, fault);
                 }
@@ -45,7 +45,7 @@ impl FaultyProxy {
 
     /// Forwards new connections to another server, without a fault.
     pub(crate) fn redirect(&self, server: SocketAddr) {
-        *self.target.lock().expect("nothing under this lock panics") = (server, ProxyFault::None);
+        *self.target.lock().expect("no thread panics under this lock") = (server, ProxyFault::None);
     }
 }
 
@@ -74,7 +74,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, mut left: u64, cuts: bool) {
         }
     }
     for stream in [&from, &to] {
-        // This fails if the side has ended already.
+        // The shutdown fails if the side has already ended.
         let _ = stream.shutdown(Shutdown::Both);
     }
 }

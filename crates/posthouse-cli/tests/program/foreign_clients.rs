@@ -25,10 +25,10 @@ pub(crate) fn run(tool: &str, arguments: &[&str], input: &str) -> Option<Output>
         }
         Err(error) => panic!("{tool} does not start: {error}"),
     };
-    let mut stdin = child.stdin.take().expect("it is piped");
-    stdin.write_all(input.as_bytes()).expect("it takes its input");
+    let mut stdin = child.stdin.take().expect("the stream is piped");
+    stdin.write_all(input.as_bytes()).expect("the program takes its input");
     drop(stdin);
-    Some(child.wait_with_output().expect("it ends"))
+    Some(child.wait_with_output().expect("the program ends"))
 }
 
 #[cfg_attr(windows, ignore = "Wine: there is no netcat for Windows here")]

@@ -22,7 +22,7 @@ fn a_tree_and_a_file_arrive_and_come_back_as_they_were() {
     let got = fixture.get(&["--all", "-o", "back"]).expect(0);
     assert_eq!((got.stdout.lines().count(), got.stderr.as_str()), (61, ""), "{got:#?}");
     assert!(files(&fixture.here.join("back")) == expected);
-    assert!(!fixture.here.join("back/.posthouse").exists(), "nothing of ours is left");
+    assert!(!fixture.here.join("back/.posthouse").exists(), "files of the transfer are left");
 
     let time = |name: &str| fs::metadata(fixture.here.join(name)).unwrap().modified().unwrap();
     let ms = |name| time(name).duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
@@ -39,7 +39,7 @@ fn what_is_got_goes_where_it_is_told_to() {
     fs::create_dir(fixture.here.join("to")).unwrap();
     let got = |top: &str| files(&fixture.here.join(top)).into_keys().collect::<Vec<_>>();
     fixture.get(&["d", "-o", "to"]).expect(0);
-    assert_eq!(got("to"), ["d/a", "d/e/b"], "and not what only begins so");
+    assert_eq!(got("to"), ["d/a", "d/e/b"], "a name was taken by its prefix");
     fixture.get(&["d/e/", "d.txt", "-o", "to/"]).expect(0);
     assert_eq!(got("to"), ["d.txt", "d/a", "d/e/b"]);
     let kept = fixture.get(&["d.txt", "-o", "to/kept"]).expect(0);

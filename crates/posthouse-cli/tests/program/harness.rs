@@ -50,7 +50,7 @@ pub(crate) fn native(path: &str) -> String {
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < TEST_TIMEOUT, "not in time: {what}");
+        assert!(started.elapsed() < TEST_TIMEOUT, "timed out while waiting: {what}");
         thread::park_timeout(POLL_INTERVAL);
     }
 }
@@ -113,8 +113,8 @@ impl Program {
         #[cfg(windows)]
         super::windows_console::set_own_console(&mut command);
         let mut child = spawn(&mut command);
-        let stdout = lines(child.stdout.take().expect("it is piped"));
-        let stderr = lines(child.stderr.take().expect("it is piped"));
+        let stdout = lines(child.stdout.take().expect("the stream is piped"));
+        let stderr = lines(child.stderr.take().expect("the stream is piped"));
         Self { child, stdout, stderr }
     }
 
@@ -135,7 +135,7 @@ impl Program {
         match self.stdout.recv_timeout(TEST_TIMEOUT) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("neither a line nor the end"),
+            Err(RecvTimeoutError::Timeout) => panic!("neither a line nor the end arrived"),
         }
     }
 
@@ -153,13 +153,13 @@ impl Program {
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("it can be waited for").is_some()
+        self.child.try_wait().expect("the process can be waited for").is_some()
     }
 
     /// Kills the program, as a power cut would.
     pub(crate) fn kill(mut self) {
-        self.child.kill().expect("it still runs");
-        self.child.wait().expect("it can be waited for");
+        self.child.kill().expect("the process still runs");
+        self.child.wait().expect("the process can be waited for");
     }
 
     /// Waits until the program has ended by itself.
@@ -167,7 +167,7 @@ impl Program {
         // The streams end with the process: nothing else holds them.
         let stdout = rest(&self.stdout);
         let stderr = rest(&self.stderr);
-        let code = self.child.wait().expect("it can be waited for").code();
+        let code = self.child.wait().expect("the process can be waited for").code();
         ProgramOutput { code, stdout, stderr }
     }
 
@@ -184,7 +184,7 @@ impl Program {
             StopRequest::Interrupt => Signal::INT,
             StopRequest::Terminate => Signal::TERM,
         };
-        kill_process(Pid::from_child(&self.child), signal).expect("it still runs");
+        kill_process(Pid::from_child(&self.child), signal).expect("the process still runs");
     }
 
     #[cfg(windows)]
@@ -200,7 +200,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Fails if the program has ended already.
+        // The kill fails if the program has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -235,7 +235,11 @@ impl ProgramOutput {
         for part in parts {
             assert!(self.stderr.contains(part), "{part:?} is missing: {self:#?}");
         }
-        assert_eq!(self.stderr.lines().count(), 1, "one sentence: {self:#?}");
+        assert_eq!(
+            self.stderr.lines().count(),
+            1,
+            "the error has more than one sentence: {self:#?}"
+        );
     }
 }
 
@@ -245,7 +249,7 @@ fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
         let mut stream = BufReader::new(stream);
         let mut line = String::new();
         while stream.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
-            // Fails once the test is over.
+            // The send fails after the test has ended.
             let _ = sender.send(std::mem::take(&mut line));
         }
     });
@@ -258,7 +262,9 @@ fn rest(lines: &Receiver<String>) -> String {
         match lines.recv_timeout(TEST_TIMEOUT) {
             Ok(line) => text.push_str(&line),
             Err(RecvTimeoutError::Disconnected) => return text,
-            Err(RecvTimeoutError::Timeout) => panic!("it does not end; so far: {text}"),
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("the program does not end; its output so far: {text}")
+            }
         }
     }
 }

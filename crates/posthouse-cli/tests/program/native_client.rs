@@ -7,7 +7,7 @@ use super::harness::TEST_TIMEOUT;
 
 /// Connects, with timeouts on reads and writes.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&address, TEST_TIMEOUT).expect("it accepts");
+    let stream = TcpStream::connect_timeout(&address, TEST_TIMEOUT).expect("the listener accepts");
     stream.set_read_timeout(Some(TEST_TIMEOUT)).expect("a time-out is set");
     stream.set_write_timeout(Some(TEST_TIMEOUT)).expect("a time-out is set");
     stream

@@ -54,7 +54,9 @@ impl ResumeFixture {
     #[track_caller]
     fn assert_resumed(&self, ended: &ProgramOutput, arrived: &str) {
         let lines = ended.json_lines();
-        let [file, all] = &lines[..] else { panic!("one file and the sum: {ended:#?}") };
+        let [file, all] = &lines[..] else {
+            panic!("expected one line for the file and one for the sum: {ended:#?}")
+        };
         let from = file["resumed_from"].as_u64().unwrap();
         assert!((HELD_BYTES..=FORWARDED_BYTES).contains(&from), "{file:#}");
         assert_eq!(file["sent_bytes"], FILE_BYTES as u64 - from, "{file:#}");
@@ -125,7 +127,9 @@ fn without_retry_a_lost_connection_is_the_end_and_the_same_command_goes_on() {
     let path = fixture.here.text("disk.img");
     let ended = run(["send", &address, &path, "--retry=0"]).expect(1);
     let lines: Vec<&str> = ended.stderr.lines().collect();
-    let [file, error] = lines[..] else { panic!("the file and the sum: {ended:#?}") };
+    let [file, error] = lines[..] else {
+        panic!("expected one line for the file and one for the sum: {ended:#?}")
+    };
     assert!(
         file.starts_with("not finished: disk.img (") && file.ends_with(" of 8.0 MiB)"),
         "{file}"
@@ -161,7 +165,7 @@ fn a_file_that_is_got_goes_on_after_a_kill_as_well() {
     let file = &ended.json_lines()[0];
     assert!(file["resumed_from"].as_u64().unwrap() >= HELD_BYTES, "{file:#}");
     assert!(fs::read(fixture.here.join("back/disk.img")).unwrap() == content());
-    assert!(!fixture.here.join("back/.posthouse").exists(), "nothing of ours is left");
+    assert!(!fixture.here.join("back/.posthouse").exists(), "files of the transfer are left");
 }
 
 #[test]
@@ -195,7 +199,9 @@ fn an_interruption_says_what_is_left_and_the_same_command_goes_on() {
         "interrupted: 1 of 1 file not sent",
         "run the same command again to resume",
     ]);
-    let [file, all] = &ended.json_lines()[..] else { panic!("the file and the sum: {ended:#?}") };
+    let [file, all] = &ended.json_lines()[..] else {
+        panic!("expected one line for the file and one for the sum: {ended:#?}")
+    };
     assert_eq!((&file["name"], &file["error"]), (&"disk.img".into(), &"interrupted".into()));
     assert_eq!((&all["interrupted"], &all["left"]), (&true.into(), &1.into()), "{all:#}");
     assert!(all["sent_bytes"].as_u64().unwrap() >= HELD_BYTES, "{all:#}");

@@ -16,7 +16,7 @@ fn a_line_says_for_each_file_what_became_of_it_on_both_sides() {
     let sent = fixture.send(&["one.bin", "none", "small"]).expect(0);
     let lines = sorted(&sent.stdout);
     assert_eq!(lines[0], "sent none (0 B)");
-    assert_eq!(lines[2], "sent small (3 B)", "a rate would say nothing");
+    assert_eq!(lines[2], "sent small (3 B)", "a rate is shown");
     assert!(
         lines[1].starts_with("sent one.bin (3.0 MiB, ") && lines[1].ends_with("B/s)"),
         "{sent:#?}"
@@ -56,7 +56,7 @@ fn json_has_a_line_for_each_file_and_one_for_all_of_them() {
     let by_name = |name: &str| lines.iter().find(|line| line["name"] == name).unwrap();
     let abc = by_name("d/abc");
     assert_eq!((&abc["bytes"], &abc["sent_bytes"]), (&3.into(), &3.into()), "{abc:#}");
-    // Of "abc", by <https://github.com/BLAKE3-team/BLAKE3>.
+    // The hash of "abc", from <https://github.com/BLAKE3-team/BLAKE3>.
     let hash = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
     assert_eq!((&abc["blake3"], &abc["error"]), (&hash.into(), &serde_json::Value::Null));
     assert!(abc["seconds"].as_f64().unwrap() > 0.0);
@@ -89,11 +89,11 @@ fn other_content_under_a_name_is_an_error_and_the_rest_goes_on() {
     let lines: Vec<&str> = sent.stderr.lines().collect();
     assert!(lines[0].starts_with("not sent: tree/part 4/file-4.bin: "), "{sent:#?}");
     assert!(lines[0].contains("a file of that name exists, with other content"));
-    // There is no advice to run it again: it would fail the same way.
+    // The program does not advise to run it again, because the next run would fail in the same way.
     assert_eq!(lines[1..], ["error: 1 of 60 files not sent, for the reasons above"]);
     assert_eq!(fixture.inbox()["tree/part 4/file-4.bin"], b"was here before");
 
-    // The same holds for downloads, also if the sizes are equal.
+    // The same applies to downloads, also if the sizes are equal.
     fixture.here.write("tree/part 4/file-4.bin", "was here sooner");
     let got = fixture.get(&["tree"]).expect(1);
     assert_eq!(got.stdout.lines().count(), 59, "{got:#?}");
@@ -137,7 +137,7 @@ fn names_there_are_made_as_cp_makes_them() {
     assert_eq!(fixture.names(), ["d/x", "deep/er/x", "file", "other/name/x", "x"]);
     let here = ["send", &fixture.address, "."];
     Program::start_in(&fixture.here.join("d"), here).finish().expect(0);
-    assert_eq!(fixture.names().len(), 5, "it is x");
+    assert_eq!(fixture.names().len(), 5, "the name of the file");
     fixture.send(&["d", "d/x", "--as", "both"]).expect(2).expect_stderr(&["--as", "one PATH"]);
 }
 
@@ -196,7 +196,7 @@ fn a_watch_sends_what_appears_and_what_is_renamed_and_says_in_the_end_what_is_mi
     let line = watch.stderr_line();
     assert!(line.starts_with("not sent: third: "), "{line}");
     fixture.here.write("out/fourth", "4");
-    assert!(watch.stdout_line().starts_with("sent fourth (1 B)"), "the others go on");
+    assert!(watch.stdout_line().starts_with("sent fourth (1 B)"), "the other files were not sent");
     watch.interrupt();
     let ended = watch.finish().expect(1);
     // The failure was reported once, and nothing was sent twice.
@@ -247,7 +247,7 @@ fn two_senders_of_the_same_names_leave_one_whole_file_of_each() {
         .iter()
         .map(|ended| ended.stdout.lines().filter(|line| line.starts_with("sent ")).count())
         .sum();
-    assert_eq!(sent, 10, "each name once");
+    assert_eq!(sent, 10, "a name appears twice");
     let inbox = fixture.inbox();
     assert_eq!(inbox.len(), 10);
     assert!(inbox.values().all(|content| contents.contains(content)));
@@ -363,7 +363,7 @@ mod unix {
         fixture.here.write("tree/es\u{301}\u{a0}x", vec![0; 3 << 20]);
         let tree = fixture.here.text("tree");
         let Some(sent) = on_a_terminal(&["send", &fixture.address, &tree]) else { return };
-        assert!(sent.contains("of 61 files "), "the bar of all: {sent}");
+        assert!(sent.contains("of 61 files "), "no progress bar of the whole run: {sent}");
         let lines: Vec<&str> = sent.split(['\r', '\n']).filter(|it| it.contains("sent ")).collect();
         let [line] = lines[..] else { panic!("one line for all: {sent}") };
         assert!(line.contains("sent 61 files, 5.5 MiB in "), "{line}");

@@ -120,7 +120,7 @@ fn an_address_that_is_free_again_in_a_moment_is_waited_for() {
             None => server.finish().expect(1).expect_stderr(&[&address, "choose another port"]),
         }
     }
-    panic!("it has never waited");
+    panic!("the server never waited");
 }
 
 mod endings {
@@ -149,7 +149,7 @@ mod endings {
     #[test]
     fn a_second_signal_ends_at_once_though_a_peer_holds_on() {
         for request in [StopRequest::Terminate, StopRequest::Interrupt] {
-            // Drains for longer than the test waits.
+            // The server drains for longer than the test waits.
             let (server, address) = serve(&[
                 "--set",
                 "close_timeout_ms=3600000",

@@ -61,7 +61,7 @@ fn each_listener_of_a_file_speaks_its_own_framing_and_has_its_own_options() {
     let mut stream = connect(native);
     exchange(&mut stream, &[&small[..], &large].concat(), &small);
     let mut after = Vec::new();
-    // A reset is an end, too.
+    // A reset also counts as the end.
     let _ = stream.read_to_end(&mut after);
     assert_eq!(after, b"", "the frame is larger than this listener takes");
     server.interrupt();

@@ -19,7 +19,7 @@ impl TemporaryFile {
     }
 
     pub(crate) fn text(&self) -> &str {
-        self.path.to_str().expect("the path is text")
+        self.path.to_str().expect("the path is UTF-8")
     }
 }
 
@@ -42,13 +42,14 @@ impl TemporaryDirectory {
 
     /// Returns the path of an entry as text.
     pub(crate) fn text(&self, name: &str) -> String {
-        self.join(name).to_str().expect("the path is text").to_owned()
+        self.join(name).to_str().expect("the path is UTF-8").to_owned()
     }
 
     /// Writes a file in the directory, and creates missing parents.
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.join(name);
-        std::fs::create_dir_all(path.parent().expect("it is in a directory")).expect("it is made");
+        std::fs::create_dir_all(path.parent().expect("the path has a parent"))
+            .expect("the directory can be created");
         std::fs::write(&path, content).expect("the file is written");
         path
     }

@@ -1,6 +1,6 @@
 //! Ctrl-C for one program. Windows sends it to all processes on a console, so each gets its own.
 
-#![expect(unsafe_code, reason = "std cannot do this, and the program itself has no use for it")]
+#![expect(unsafe_code, reason = "std has no such call, and the program needs none")]
 
 use std::io;
 use std::os::windows::process::CommandExt as _;
@@ -24,7 +24,7 @@ pub(super) fn press_ctrl_c(program: &Child) {
     // A process is on one console at a time.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-    let _one = ONE_AT_A_TIME.lock().expect("nothing under this lock panics");
+    let _one = ONE_AT_A_TIME.lock().expect("no thread panics under this lock");
     // SAFETY: these calls take numbers, and a function that lives as long as the process. Nothing
     // else in this process depends on its console: its streams are pipes.
     let pressed = unsafe {
@@ -35,11 +35,11 @@ pub(super) fn press_ctrl_c(program: &Child) {
         let pressed = attached && GenerateConsoleCtrlEvent(CTRL_C_EVENT, 0) != 0;
         let error = io::Error::last_os_error();
         FreeConsole();
-        // The event may still be on its way to this process.
+        // The event may still be on its way to this process, which must ignore it.
         SetConsoleCtrlHandler(Some(ignore), TRUE);
         pressed.then_some(()).ok_or(error)
     };
-    pressed.expect("it still runs");
+    pressed.expect("the process still runs");
 }
 
 /// Ignores an event for the program, whose console this process shares. (The system's own way to

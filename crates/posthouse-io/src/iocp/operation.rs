@@ -243,7 +243,7 @@ pub(super) fn cancel(handle: SOCKET, which: Option<OverlappedId>) {
     // SAFETY: the call reads a value of this thread.
     let error = if asked == 0 { unsafe { GetLastError() } } else { 0 };
     if !matches!(error, 0 | ERROR_NOT_FOUND) {
-        tracing::debug!(error, "a cancel was refused: the operation ends by itself");
+        tracing::debug!(error, "cannot cancel an operation: it ends by itself");
     }
 }
 

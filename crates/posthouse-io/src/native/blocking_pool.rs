@@ -106,7 +106,7 @@ impl Shared {
         let name = format!("{}-{}", self.limits.name, state.threads);
         match thread::Builder::new().name(name).spawn(move || shared.run()) {
             Ok(_) => state.threads += 1,
-            Err(error) => tracing::warn!("cannot start a thread for {}: {error}", self.limits.name),
+            Err(error) => tracing::warn!("cannot start a thread of {}: {error}", self.limits.name),
         }
     }
 
@@ -158,7 +158,7 @@ impl Shared {
             let hangs = state.ended == ended && !state.waiting.is_empty() && !state.closed;
             if hangs && state.threads < max_threads_hung {
                 let threads = state.threads;
-                tracing::warn!("all {threads} threads of {name} hang: starting one more");
+                tracing::warn!("all {threads} threads of {name} are blocked: starting one more");
                 self.start_thread(&mut state);
             }
         }

@@ -53,7 +53,7 @@ impl Threads {
             let _ended = ended;
             if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
                 let text = PanicText(&*panic);
-                tracing::error!(worker, "a panic, which is a bug, ended the worker: {text}");
+                tracing::error!(worker, "the worker panicked, which is a bug, and ended: {text}");
             }
         })?;
         let mut state = lock(&self.shared.state);

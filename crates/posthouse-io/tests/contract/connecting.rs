@@ -1,4 +1,4 @@
-//! Coming together: connect, accept, refuse.
+//! Connecting: connect, accept, and refused connects.
 
 use posthouse_io::{Failure, Op, Outcome, ReceiveMode};
 

@@ -94,7 +94,7 @@ impl Driver {
     /// Returns the next kept completion of an operation.
     pub fn take_kept(&self, tag: Tag) -> Option<Completion> {
         let mut operations = lock(&self.operations);
-        let operation = operations.known.get_mut(&tag).expect("an operation of this test");
+        let operation = operations.known.get_mut(&tag).expect("the operation belongs to this test");
         operation.kept.pop_front()
     }
 
@@ -165,7 +165,7 @@ impl Driver {
         let mut operations = lock(&self.operations);
         let Operations { known, in_flight, fault } = &mut *operations;
         let operation = known.get_mut(&completion.tag);
-        // A worker can arrive here after another one with a completion that the other took later.
+        // Another worker can store the later of two completions first.
         let late = |operation: &Operation| !self.sees_order && completion.more && operation.ended;
         let belongs = |operation: &&mut Operation| !operation.ended || late(operation);
         let Some(operation) = operation.filter(belongs) else {

@@ -1,5 +1,5 @@
-//! The ends of connections: a clean end, a shutdown of one direction, a reset; and the resources
-//! that are left of a closed connection.
+//! The ends of connections: a clean end, a shutdown of one direction, a reset; and the resources of
+//! a closed connection that are left.
 
 use posthouse_io::{Failure, Outcome, ReceiveMode};
 
@@ -23,7 +23,8 @@ pub fn a_shutdown_is_seen_as_the_end_after_all_bytes(harness: &Harness) {
 }
 
 pub fn a_last_byte_and_the_end_in_one_breath_are_both_told(harness: &Harness) {
-    // The read that brings the byte comes short; the end must not wait for another event.
+    // The read of the byte returns fewer bytes than it could. The end must arrive without another
+    // event.
     for pending_first in [true, false] {
         for _ in 0..20 {
             let (near, far) = harness.pair();
@@ -102,7 +103,7 @@ pub fn a_reset_that_a_send_meets_first_is_a_reset_for_the_reads_too(harness: &Ha
     for _ in 0..20 {
         let (near, far) = harness.pair();
         harness.reset(near);
-        // Sent until the reset is there: the system tells it to one call only.
+        // Sends until the reset arrives: the system reports the reset to one call only.
         loop {
             match harness.outcome(harness.send(far, b"is anybody there?")) {
                 Outcome::Sent { .. } => {}
@@ -159,7 +160,7 @@ pub fn bytes_before_a_reset_are_a_beginning_of_what_was_sent(harness: &Harness) 
         assert!(matches!(sent, Ok(()) | Err(Failure::Reset)), "{sent:?}");
         harness.close_all([near, far]);
     }
-    // Behind all of them, where a read waits, Wine shows it, too.
+    // After all of them, if a read waits, Wine reports the reset, too.
     let (near, far) = harness.pair();
     let sender = Sender::start(harness, near, &bytes);
     assert_same(&harness.read(far, bytes.len()), &bytes);
@@ -191,7 +192,7 @@ pub fn a_connection_in_the_slot_of_another_gets_only_its_own(harness: &Harness) 
         let first = harness.bytes(receive);
         assert!(!first.is_empty() && first.iter().all(|byte| *byte == round), "{first:?}");
         drop(first);
-        // Left behind: bytes on their way, and whatever events they cause.
+        // The connection is dropped with bytes in flight and with every event that they cause.
         match round % 3 {
             0 => harness.reset(near),
             1 => harness.shutdown(near),

@@ -1,4 +1,4 @@
-//! Files: what is written is what is read, a name is given once, nothing is there by half.
+//! Files: a read returns the written bytes, a name is given once, and no partial file is visible.
 
 use posthouse_io::{Directory, Failure, File, FileOp, FileOutcome, Segment, Usage};
 
@@ -19,19 +19,23 @@ pub fn a_file_is_read_back_in_pieces_to_its_end(harness: &Harness) {
     let dir = TestDir::new(harness);
     let content = pattern(BYTES, 1);
     dir.make("file", &content);
-    let (file, metadata) = dir.open("file").expect("it is there");
+    let (file, metadata) = dir.open("file").expect("the file exists");
     assert_eq!(metadata.bytes, BYTES as u64);
     assert_eq!(dir.metadata(&file), metadata);
     for (offset, bytes) in [(0, 1), (1, 4096), (299_999, 2), (123_456, 70_000)] {
-        let got = dir.read(&file, offset as u64, bytes).expect("a read");
-        assert!(!got.is_empty(), "there is something at {offset}");
+        let got = dir.read(&file, offset as u64, bytes).expect("the read succeeds");
+        assert!(!got.is_empty(), "no bytes were read at {offset}");
         assert_same(&got, &content[offset..offset + got.len()]);
         assert!(got.len() <= bytes);
     }
     assert_same(&dir.read_all(&file), &content);
-    assert_eq!(dir.read(&file, 300_000, 10).expect("a read").len(), 1, "the last byte");
+    assert_eq!(dir.read(&file, 300_000, 10).expect("the read succeeds").len(), 1, "the last byte");
     for beyond in [BYTES as u64, BYTES as u64 + 1, 1 << 40, u64::MAX >> 1, u64::MAX] {
-        assert_eq!(dir.read(&file, beyond, 10).expect("a read"), [], "nothing at {beyond}");
+        assert_eq!(
+            dir.read(&file, beyond, 10).expect("the read succeeds"),
+            [],
+            "bytes were read at {beyond}"
+        );
     }
 }
 
@@ -39,8 +43,8 @@ pub fn a_read_gives_the_memory_back_with_nothing_else_in_it(harness: &Harness) {
     let dir = TestDir::new(harness);
     let content = pattern(10_000, 2);
     dir.make("file", &content);
-    let (file, _) = dir.open("file").expect("it is there");
-    // Memory that was used before, with more room than is asked for.
+    let (file, _) = dir.open("file").expect("the file exists");
+    // The memory was used before, and has more capacity than the read requests.
     let mut memory = vec![0xee; 50_000];
     for offset in [0, 5000, 9990, 10_000] {
         let room = (memory.as_ptr(), memory.capacity());
@@ -52,25 +56,25 @@ pub fn a_read_gives_the_memory_back_with_nothing_else_in_it(harness: &Harness) {
         };
         let end = content.len().min(offset as usize + 100);
         assert_same(&memory, &content[offset as usize..end]);
-        assert_eq!((memory.as_ptr(), memory.capacity()), room, "it is the same memory");
+        assert_eq!((memory.as_ptr(), memory.capacity()), room, "the memory was replaced");
     }
 }
 
 pub fn a_part_is_written_in_pieces_and_published_whole(harness: &Harness) {
     let dir = TestDir::new(harness);
     let content = pattern(BYTES, 3);
-    let (file, bytes) = dir.part("upload").expect("a part");
+    let (file, bytes) = dir.part("upload").expect("the part opens");
     assert_eq!(bytes, 0);
-    // Out of order, of many segments, and one that has partly left already.
+    // The writes are out of order and have many segments; one is already partly written.
     let pieces: Vec<&[u8]> = content[100_000..200_000].chunks(999).collect();
-    dir.write_gather(&file, 100_000, gather_of(&pieces)).expect("written");
-    dir.write(&file, 0, &content[..100_000]).expect("written");
+    dir.write_gather(&file, 100_000, gather_of(&pieces)).expect("the file can be written");
+    dir.write(&file, 0, &content[..100_000]).expect("the file can be written");
     let mut partly = gather_of(&[b"not this", &content[200_000..]]);
     partly.push(Segment::Shared(b"this is cut off".as_slice().into()));
     partly.advance(8, drop);
-    dir.write_gather(&file, 200_000, partly).expect("written");
-    dir.truncate(&file, BYTES as u64).expect("cut");
-    dir.sync(&file).expect("synced");
+    dir.write_gather(&file, 200_000, partly).expect("the file can be written");
+    dir.truncate(&file, BYTES as u64).expect("the file can be truncated");
+    dir.sync(&file).expect("the file can be synced");
     assert_same(&dir.read_all(&file), &content);
     assert_eq!(dir.paths(), [""; 0], "a part is not seen");
     assert_eq!(dir.open("a/b/final").err(), Some(Failure::NotFound));
@@ -84,18 +88,18 @@ pub fn a_part_is_written_in_pieces_and_published_whole(harness: &Harness) {
         executable: true,
     };
     assert!(matches!(dir.run(publish), Ok(FileOutcome::Done)));
-    let (published, metadata) = dir.open("a/b/final").expect("it is there");
+    let (published, metadata) = dir.open("a/b/final").expect("the file exists");
     assert_eq!(metadata.bytes, BYTES as u64);
     assert_eq!(metadata.modified_ns, 1_234_567_890_123_456_700);
     assert_eq!(metadata.is_executable(), KNOWS_EXECUTABLE);
     assert_same(&dir.read_all(&published), &content);
 
-    dir.remove_part("upload", &file).expect("removed");
+    dir.remove_part("upload", &file).expect("the file can be removed");
     drop(file);
     let (entries, more) = dir.list("", 10);
     assert_eq!((entries.len(), more), (1, false));
     assert_eq!((&*entries[0].path, entries[0].metadata), ("a/b/final", metadata));
-    let (_, bytes) = dir.part("upload").expect("a new part");
+    let (_, bytes) = dir.part("upload").expect("a new part opens");
     assert_eq!(bytes, 0, "nothing is left of the first");
 }
 
@@ -103,7 +107,7 @@ pub fn what_is_known_of_a_file_is_what_was_said_when_it_was_published(harness: &
     let dir = TestDir::new(harness);
     let times = [0, 100, 999_999_900, -100, -1_001_000_000, 4_102_444_800_000_000_000];
     for (n, modified_ns) in times.into_iter().enumerate() {
-        let (file, _) = dir.part("part").expect("a part");
+        let (file, _) = dir.part("part").expect("the part opens");
         let path = format!("{n}");
         let executable = n % 2 == 1;
         dir.run(FileOp::Publish {
@@ -114,9 +118,9 @@ pub fn what_is_known_of_a_file_is_what_was_said_when_it_was_published(harness: &
             modified_ns: Some(modified_ns),
             executable,
         })
-        .expect("published");
-        dir.remove_part("part", &file).expect("removed");
-        let (_, metadata) = dir.open(&path).expect("it is there");
+        .expect("the file can be published");
+        dir.remove_part("part", &file).expect("the file can be removed");
+        let (_, metadata) = dir.open(&path).expect("the file exists");
         let executable = executable && KNOWS_EXECUTABLE;
         assert_eq!((metadata.modified_ns, metadata.is_executable()), (modified_ns, executable));
         assert_eq!(metadata.bytes, 0, "an empty file is a file");
@@ -152,16 +156,20 @@ pub fn a_directory_is_made_once_and_found_and_counted_while_it_is_empty(harness:
 pub fn a_name_is_given_once_and_never_replaced(harness: &Harness) {
     let dir = TestDir::new(harness);
     dir.make("dir/name", b"the first");
-    let (file, _) = dir.part("second").expect("a part");
-    dir.write(&file, 0, b"the second").expect("written");
+    let (file, _) = dir.part("second").expect("the part opens");
+    dir.write(&file, 0, b"the second").expect("the file can be written");
     let before = dir.metadata(&file);
     assert_eq!(dir.publish("second", &file, "dir/name"), Err(Failure::Exists));
-    assert_eq!(dir.publish("second", &file, "dir"), Err(Failure::Exists), "a directory");
+    assert_eq!(
+        dir.publish("second", &file, "dir"),
+        Err(Failure::Exists),
+        "the directory has another name"
+    );
     assert_eq!(dir.publish("second", &file, "dir/name/beneath"), Err(Failure::Exists));
-    assert_eq!(dir.metadata(&file), before, "it is a part as it was");
+    assert_eq!(dir.metadata(&file), before, "the part has changed");
     assert_eq!(dir.content("dir/name"), b"the first");
     assert_eq!(dir.paths(), ["dir/name"]);
-    dir.publish("second", &file, "dir/other").expect("published");
+    dir.publish("second", &file, "dir/other").expect("the file can be published");
     assert_eq!(dir.content("dir/other"), b"the second");
 }
 
@@ -172,8 +180,8 @@ pub fn of_two_that_want_a_name_at_once_one_gets_it(harness: &Harness) {
         let parts: Vec<(String, File)> = (0..4)
             .map(|n| {
                 let name = format!("part-{n}");
-                let (file, _) = dir.part(&name).expect("a part");
-                dir.write(&file, 0, name.as_bytes()).expect("written");
+                let (file, _) = dir.part(&name).expect("the part opens");
+                dir.write(&file, 0, name.as_bytes()).expect("the file can be written");
                 (name, file)
             })
             .collect();
@@ -188,7 +196,7 @@ pub fn of_two_that_want_a_name_at_once_one_gets_it(harness: &Harness) {
         assert_eq!(outcomes.iter().filter(exists).count(), 3, "{outcomes:?}");
         assert_eq!(dir.content(&path), parts[winners[0]].0.as_bytes());
         for (name, file) in &parts {
-            dir.remove_part(name, file).expect("removed");
+            dir.remove_part(name, file).expect("the file can be removed");
         }
     }
 }
@@ -198,7 +206,9 @@ pub fn many_that_make_the_same_directories_all_succeed(harness: &Harness) {
     let dir = TestDir::new(harness);
     for round in 0..10 {
         let parts: Vec<(String, File)> = (0..FILES)
-            .map(|n| (format!("part-{n}"), dir.part(&format!("part-{n}")).expect("a part").0))
+            .map(|n| {
+                (format!("part-{n}"), dir.part(&format!("part-{n}")).expect("the part opens").0)
+            })
             .collect();
         let publish = |(n, (name, file)): (usize, &(String, File))| {
             let path = format!("{round}/deep/deeper/file-{n:02}");
@@ -209,7 +219,7 @@ pub fn many_that_make_the_same_directories_all_succeed(harness: &Harness) {
             assert!(matches!(dir.outcome(tag), Ok(FileOutcome::Done)));
         }
         for (name, file) in &parts {
-            dir.remove_part(name, file).expect("removed");
+            dir.remove_part(name, file).expect("the file can be removed");
         }
     }
     assert_eq!(dir.paths().len(), 10 * FILES);
@@ -217,16 +227,16 @@ pub fn many_that_make_the_same_directories_all_succeed(harness: &Harness) {
 
 pub fn a_part_is_its_holders_until_the_last_handle_is_dropped(harness: &Harness) {
     let dir = TestDir::new(harness);
-    let (file, _) = dir.part("part").expect("a part");
-    let other = dir.part("other").expect("another part");
+    let (file, _) = dir.part("part").expect("the part opens");
+    let other = dir.part("other").expect("another part opens");
     assert_eq!(dir.part("part").err(), Some(Failure::Locked));
-    dir.write(&file, 0, b"held").expect("written");
+    dir.write(&file, 0, b"held").expect("the file can be written");
     let clone = file.clone();
     drop(file);
     assert_eq!(dir.part("part").err(), Some(Failure::Locked));
     drop(clone);
-    let (file, bytes) = dir.part("part").expect("it is free");
-    assert_eq!(bytes, 4, "what was written is there");
+    let (file, bytes) = dir.part("part").expect("the lock of the part is free");
+    assert_eq!(bytes, 4, "the written bytes are missing");
     assert_eq!(dir.read_all(&file), b"held");
     drop(other);
 }
@@ -246,7 +256,7 @@ pub fn a_part_of_which_several_want_to_be_the_holder_has_one(harness: &Harness) 
             })
             .collect();
         assert_eq!(held.len(), 1, "{outcomes:?}");
-        dir.remove_part("part", held[0]).expect("removed");
+        dir.remove_part("part", held[0]).expect("the file can be removed");
     }
 }
 
@@ -259,7 +269,7 @@ pub fn holders_of_one_name_follow_each_other_and_each_publishes_its_own(harness:
             scope.spawn(move || {
                 let mut published = 0;
                 while published < EACH {
-                    // Whoever comes may find the part of one that is just going.
+                    // A thread may find the part of another thread that is about to remove it.
                     let (file, bytes) = match dir.part("part") {
                         Ok(part) => part,
                         Err(failure) => {
@@ -267,12 +277,12 @@ pub fn holders_of_one_name_follow_each_other_and_each_publishes_its_own(harness:
                             continue;
                         }
                     };
-                    assert_eq!(bytes, 0, "nobody left one behind");
+                    assert_eq!(bytes, 0, "a part is left");
                     let path = format!("{n}-{published}");
                     let content = pattern(3000, n);
-                    dir.write(&file, 0, &content).expect("written");
-                    dir.publish("part", &file, &path).expect("the part has its name");
-                    dir.remove_part("part", &file).expect("removed");
+                    dir.write(&file, 0, &content).expect("the file can be written");
+                    dir.publish("part", &file, &path).expect("the part has a name");
+                    dir.remove_part("part", &file).expect("the file can be removed");
                     drop(file);
                     assert_same(&dir.content(&path), &content);
                     published += 1;
@@ -286,13 +296,13 @@ pub fn holders_of_one_name_follow_each_other_and_each_publishes_its_own(harness:
 pub fn a_part_is_cut_and_goes_on_from_there(harness: &Harness) {
     let dir = TestDir::new(harness);
     let content = pattern(20_000, 4);
-    let (file, _) = dir.part("part").expect("a part");
-    dir.write(&file, 0, &content).expect("written");
-    dir.truncate(&file, 7000).expect("cut");
+    let (file, _) = dir.part("part").expect("the part opens");
+    dir.write(&file, 0, &content).expect("the file can be written");
+    dir.truncate(&file, 7000).expect("the file can be truncated");
     assert_eq!(dir.metadata(&file).bytes, 7000);
     assert_same(&dir.read_all(&file), &content[..7000]);
-    // Beyond the end: what is between is zero.
-    dir.write(&file, 9000, &content[9000..]).expect("written");
+    // The write begins beyond the end of the file; the bytes between are zeros.
+    dir.write(&file, 9000, &content[9000..]).expect("the file can be written");
     let mut expected = content.clone();
     expected[7000..9000].fill(0);
     assert_same(&dir.read_all(&file), &expected);
@@ -305,11 +315,11 @@ pub fn a_part_is_cut_and_goes_on_from_there(harness: &Harness) {
     let is_refused_or_undone = |done: Result<(), Failure>, bytes: u64| match done {
         Ok(()) => {
             assert_eq!(dir.metadata(&file).bytes, bytes);
-            dir.truncate(&file, expected.len() as u64).expect("cut");
+            dir.truncate(&file, expected.len() as u64).expect("the file can be truncated");
         }
-        // Wine has words of its own for it.
+        // Wine reports a full disk by an error of its own.
         Err(failure) if is_wine() => {
-            eprintln!("NOT TESTED: in Wine it is no lack of room, but {failure:?}");
+            eprintln!("NOT TESTED: Wine reports {failure:?} for a full disk");
         }
         Err(failure) => assert_eq!(failure, Failure::NoSpace, "{bytes}"),
     };
@@ -324,75 +334,75 @@ pub fn a_name_is_brought_to_the_disk_while_it_leads_to_the_file(harness: &Harnes
     dir.make("name", b"content");
     dir.make("a/b/deep", b"content");
     for path in ["name", "a/b/deep"] {
-        let (file, _) = dir.open(path).expect("it is there");
-        dir.sync_name(path, &file).expect("synced");
-        dir.sync_name(path, &file).expect("and once more");
+        let (file, _) = dir.open(path).expect("the file exists");
+        dir.sync_name(path, &file).expect("the file can be synced");
+        dir.sync_name(path, &file).expect("a second sync succeeds");
         for other in ["name", "a/b/deep", "a/b/none", "none/name", "a"] {
             let expected = if other == path { Ok(()) } else { Err(Failure::NotFound) };
             assert_eq!(dir.sync_name(other, &file), expected, "{path} under {other}");
         }
-        std::fs::rename(dir.path(path), dir.path("elsewhere")).expect("moved");
+        std::fs::rename(dir.path(path), dir.path("elsewhere")).expect("the file can be renamed");
         assert_eq!(dir.sync_name(path, &file), Err(Failure::NotFound), "{path} is gone");
         drop(file);
-        std::fs::remove_file(dir.path("elsewhere")).expect("removed");
+        std::fs::remove_file(dir.path("elsewhere")).expect("the file can be removed");
     }
     assert_eq!(dir.paths(), [""; 0]);
-    assert!(!dir.path("none").exists(), "nothing was made");
+    assert!(!dir.path("none").exists(), "a file was created");
 }
 
 pub fn a_part_is_removed_by_its_own_file_only(harness: &Harness) {
     let dir = TestDir::new(harness);
-    let (first, _) = dir.part("part").expect("a part");
-    dir.remove_part("part", &first).expect("removed");
-    dir.remove_part("part", &first).expect("it is gone already");
-    let (second, bytes) = dir.part("part").expect("a new part");
+    let (first, _) = dir.part("part").expect("the part opens");
+    dir.remove_part("part", &first).expect("the file can be removed");
+    dir.remove_part("part", &first).expect("the name can be removed");
+    let (second, bytes) = dir.part("part").expect("a new part opens");
     assert_eq!(bytes, 0);
-    dir.write(&second, 0, b"second").expect("written");
-    dir.remove_part("part", &first).expect("that is another's");
+    dir.write(&second, 0, b"second").expect("the file can be written");
+    dir.remove_part("part", &first).expect("the part of another holder is kept");
     drop(second);
-    assert_eq!(dir.part("part").expect("it is there").1, 6);
+    assert_eq!(dir.part("part").expect("the file exists").1, 6);
     if is_wine() {
-        eprintln!("NOT TESTED: Wine keeps a file that is being removed, and does not say so");
+        eprintln!("NOT TESTED: Wine keeps a file that is being removed, and reports success");
         return;
     }
-    // The first has no name, and so cannot be given one by its part's.
+    // The first file has lost the name of its part, so it cannot be published by that name.
     assert_eq!(dir.publish("part", &first, "name"), Err(Failure::NotFound));
     assert_eq!(dir.paths(), [""; 0]);
 }
 
 pub fn a_part_that_was_published_is_not_written_to_again(harness: &Harness) {
     let dir = TestDir::new(harness);
-    let (file, _) = dir.part("part").expect("a part");
-    dir.write(&file, 0, b"whole").expect("written");
-    dir.publish("part", &file, "name").expect("published");
+    let (file, _) = dir.part("part").expect("the part opens");
+    dir.write(&file, 0, b"whole").expect("the file can be written");
+    dir.publish("part", &file, "name").expect("the file can be published");
     assert_eq!(dir.part("part").err(), Some(Failure::Locked));
-    // Its holder goes before it has removed the part's own name.
+    // The holder closes the file before it has removed the part's own name.
     drop(file);
-    let (file, bytes) = dir.part("part").expect("another part");
+    let (file, bytes) = dir.part("part").expect("the part opens again");
     assert_eq!(bytes, 0);
-    dir.write(&file, 0, b"other").expect("written");
+    dir.write(&file, 0, b"other").expect("the file can be written");
     assert_eq!(dir.content("name"), b"whole");
 }
 
 pub fn parts_that_nobody_holds_expire(harness: &Harness) {
     const DAY_MS: u64 = 24 * 60 * 60 * 1000;
     let dir = TestDir::new(harness);
-    dir.expire_parts(0).expect("there are none");
-    let (held, _) = dir.part("held").expect("a part");
-    dir.write(&held, 0, b"held").expect("written");
-    let (left, _) = dir.part("left").expect("a part");
-    dir.write(&left, 0, b"left").expect("written");
+    dir.expire_parts(0).expect("the listing succeeds");
+    let (held, _) = dir.part("held").expect("the part opens");
+    dir.write(&held, 0, b"held").expect("the file can be written");
+    let (left, _) = dir.part("left").expect("the part opens");
+    dir.write(&left, 0, b"left").expect("the file can be written");
     drop(left);
-    dir.expire_parts(DAY_MS).expect("none is so old");
-    assert_eq!(dir.part("left").expect("it is there").1, 4);
-    // Until the clock has gone on.
+    dir.expire_parts(DAY_MS).expect("parts expire without error");
+    assert_eq!(dir.part("left").expect("the file exists").1, 4);
+    // Repeats until the clock has advanced.
     harness.until("the part to expire", || {
-        dir.expire_parts(0).expect("expired");
-        (dir.part("left").expect("a part").1 == 0).then_some(())
+        dir.expire_parts(0).expect("the parts can expire");
+        (dir.part("left").expect("the part opens").1 == 0).then_some(())
     });
     assert_same(&dir.read_all(&held), b"held");
     drop(held);
-    assert_eq!(dir.part("held").expect("it is there").1, 4);
+    assert_eq!(dir.part("held").expect("the file exists").1, 4);
 }
 
 pub fn what_is_not_there_is_not_found(harness: &Harness) {
@@ -431,7 +441,7 @@ pub fn a_list_is_in_the_order_of_whole_paths(harness: &Harness) {
         "!/x",
         "0/0/0",
     ];
-    // What is a file cannot be a directory.
+    // A file cannot be opened as a directory.
     let is_directory =
         |path: &str| paths.iter().any(|other| other.starts_with(&format!("{path}/")));
     let mut expected: Vec<_> =
@@ -455,7 +465,7 @@ pub fn a_list_is_in_the_order_of_whole_paths(harness: &Harness) {
         }
         assert_eq!(got, expected, "{max_entries} at a time");
     }
-    // It goes on after whatever it is told, be it there or not.
+    // The listing continues after any given name, whether the name exists or not.
     for after in ["a/", "a/b", "a-", "a/b/c", "b/a/b/c", "b/a/b/c/", "b/a0", "zz", "\u{10ffff}"] {
         let rest: Vec<_> = expected.iter().filter(|path| path.as_str() > after).collect();
         let (entries, more) = dir.list(after, 1000);
@@ -468,13 +478,13 @@ pub fn a_list_is_in_the_order_of_whole_paths(harness: &Harness) {
 
 pub fn everything_that_lies_beneath_is_counted(harness: &Harness) {
     let dir = TestDir::new(harness);
-    let usage = || dir.directory.usage().expect("usage");
+    let usage = || dir.directory.usage().expect("the usage can be read");
     assert_eq!(usage(), Usage::default());
     dir.make("a", &[1; 10]);
     dir.make("deep/deeper/b", &[2; 100]);
     dir.make("deep/empty", b"");
-    let (part, _) = dir.part("part").expect("a part");
-    dir.write(&part, 0, &[3; 1000]).expect("written");
+    let (part, _) = dir.part("part").expect("the part opens");
+    dir.write(&part, 0, &[3; 1000]).expect("the file can be written");
     assert_eq!(usage(), Usage { bytes: 1110, files: 4, empty_directories: 0 });
 }
 
@@ -484,7 +494,8 @@ pub fn many_operations_at_once_all_end(harness: &Harness) {
     let piece_bytes = if harness.real { 100_000 } else { 1000 };
     let dir = TestDir::new(harness);
     let contents: Vec<_> = (0..FILES).map(|n| pattern(PIECES * piece_bytes, n as u64)).collect();
-    let files: Vec<_> = (0..FILES).map(|n| dir.part(&format!("{n}")).expect("a part").0).collect();
+    let files: Vec<_> =
+        (0..FILES).map(|n| dir.part(&format!("{n}")).expect("the part opens").0).collect();
     let mut tags = Vec::new();
     for piece in 0..PIECES {
         for (n, file) in files.iter().enumerate() {
@@ -531,15 +542,15 @@ pub fn many_operations_at_once_all_end(harness: &Harness) {
 pub fn two_ports_of_one_directory_lock_each_other_out(harness: &Harness) {
     let dir = TestDir::new(harness);
     let other = Harness::new(harness.backend.clone(), harness.selected.layout, 2);
-    let (file, _) = dir.part("part").expect("a part");
+    let (file, _) = dir.part("part").expect("the part opens");
     let again = TestDir::at(&other, &dir.path(""));
     assert_eq!(again.part("part").err(), Some(Failure::Locked));
     assert_eq!(again.expire_parts(0), Ok(()));
-    dir.write(&file, 0, b"content").expect("written");
+    dir.write(&file, 0, b"content").expect("the file can be written");
     drop(file);
-    let (file, bytes) = again.part("part").expect("it is free");
+    let (file, bytes) = again.part("part").expect("the lock of the part is free");
     assert_eq!(bytes, 7);
-    again.remove_part("part", &file).expect("removed");
+    again.remove_part("part", &file).expect("the file can be removed");
     drop((file, again));
     other.finish();
 }
@@ -547,8 +558,8 @@ pub fn two_ports_of_one_directory_lock_each_other_out(harness: &Harness) {
 pub fn a_directory_is_named_by_its_clones_whatever_becomes_of_its_path(harness: &Harness) {
     let dir = TestDir::new(harness);
     dir.make("old/name", b"content");
-    let directory = Directory::open(&dir.path("old")).expect("a directory");
-    std::fs::rename(dir.path("old"), dir.path("new")).expect("moved");
+    let directory = Directory::open(&dir.path("old")).expect("the directory opens");
+    std::fs::rename(dir.path("old"), dir.path("new")).expect("the file can be renamed");
     let mut moved = TestDir::at(harness, &dir.path("new"));
     moved.directory = directory.clone();
     drop(directory);

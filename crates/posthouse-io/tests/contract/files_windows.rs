@@ -1,4 +1,4 @@
-//! Files as Windows has them, by way of a port. (The disk's own tests are with it.)
+//! Files on Windows, used through a port. (The tests of the disk itself are in its module.)
 
 use posthouse_io::{Backend, Failure, Layout, PARTS_DIRECTORY};
 
@@ -20,8 +20,8 @@ fn a_file_that_is_removed_is_read_to_its_end() {
     on_both(|harness| {
         let dir = TestDir::new(harness);
         dir.make("name", b"content");
-        let (file, _) = dir.open("name").expect("it is there");
-        std::fs::remove_file(dir.path("name")).expect("removed");
+        let (file, _) = dir.open("name").expect("the file exists");
+        std::fs::remove_file(dir.path("name")).expect("the file can be removed");
         assert_eq!(dir.read_all(&file), b"content");
         if is_wine() {
             eprintln!("NOT TESTED: Wine keeps the name of a file that is being removed");
@@ -41,7 +41,7 @@ fn nothing_is_left_of_parts_that_were_published_and_removed() {
         }
         assert_eq!(names_in(&dir.path(PARTS_DIRECTORY)), [""; 0]);
         assert_eq!(names_in(&dir.path("way")).len(), 10);
-        assert_eq!(dir.directory.usage().expect("usage").files, 10);
+        assert_eq!(dir.directory.usage().expect("the usage can be read").files, 10);
         std::fs::remove_dir_all(dir.path("way")).expect("no handle is left open");
     });
 }

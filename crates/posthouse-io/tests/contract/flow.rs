@@ -87,7 +87,7 @@ fn send_on(
                 }
             }
             Outcome::Failed(error) => state.ended = Some(Err(error.failure)),
-            other => panic!("a send came to {other:?}"),
+            other => panic!("a send ended with {other:?}"),
         }
     });
 }
@@ -123,7 +123,8 @@ impl Reader {
         Self { state }
     }
 
-    /// All bytes, in the order in which their receives were submitted, and what came after them.
+    /// Returns all bytes, in the order in which their receives were submitted, and the result of
+    /// the receive after them.
     pub fn wait(&self, harness: &Harness) -> (Vec<u8>, Result<(), Failure>) {
         let ended = harness.until("the reader to end", || {
             let state = lock(&self.state);
@@ -169,7 +170,7 @@ fn receive_on(
             }
             Outcome::Ended => Ok(()),
             Outcome::Failed(error) => Err(error.failure),
-            other => panic!("a receive came to {other:?}"),
+            other => panic!("a receive ended with {other:?}"),
         };
         if state.ended.is_none_or(|(first, _)| number < first) {
             state.ended = Some((number, ended));

@@ -1,9 +1,9 @@
-//! The test harness: a port whose workers do what the test tells them, so that a test reads from
-//! top to bottom although everything in it happens on lanes.
+//! The test harness: a port whose workers run the commands of the test. A test therefore reads from
+//! top to bottom, although everything in it happens on lanes.
 //!
-//! A test submits an operation and gets its [`Tag`]; the harness keeps what is completed under that
-//! tag until the test asks. Every completion is checked as it comes: it must belong to an operation
-//! that was submitted and has not ended. [`Harness::finish`] checks that nothing is left.
+//! A test submits an operation and gets its [`Tag`]. The harness keeps the completions of that tag
+//! until the test asks for them. It checks every completion on arrival: it must belong to an
+//! operation that was submitted and has not ended. [`Harness::finish`] checks that nothing is left.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::driver::Driver;
 /// simulation this is virtual time.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Small, so that little data makes many completions.
+/// The buffers are small, so that little data causes many completions.
 pub const BUFFER_BYTES: usize = 4096;
 
 /// One end of a connection, or a listener.
@@ -52,11 +52,11 @@ pub struct Harness {
     pub sees_order: bool,
 }
 
-/// The environment variable that forbids to skip tests.
+/// The environment variable that forbids tests to skip anything.
 const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
 
-/// Returns whether this machine has the backend. Sandboxes refuse io_uring; its tests then say so
-/// and pass, unless tests may not be skipped.
+/// Returns whether this machine has the backend. Sandboxes refuse io_uring; the tests of io_uring
+/// then report that and pass, unless skipping is forbidden.
 pub fn is_here(backend: &Backend) -> bool {
     let Backend::Uring = backend else { return true };
     match CompletionPort::open(Backend::Uring, &Options::default()) {
@@ -75,8 +75,8 @@ impl Harness {
         Self::with(backend, &Options { layout: Some(layout), io_workers, ..Options::default() })
     }
 
-    /// The same, and receives have memory from the beginning on, which no one may touch any more
-    /// once it is released.
+    /// Makes a port whose receives have memory from the beginning. Accessing a released buffer ends
+    /// the process.
     #[cfg(windows)]
     pub fn pending(backend: Backend, layout: Layout, io_workers: usize) -> Self {
         let layout = Some(layout);
@@ -86,7 +86,7 @@ impl Harness {
         Self::with(backend, &options)
     }
 
-    /// The same, and no released buffer may be touched.
+    /// Makes a port for which accessing a released buffer ends the process.
     #[cfg(target_os = "linux")]
     pub fn guarded(backend: Backend, layout: Layout, io_workers: usize) -> Self {
         let layout = Some(layout);
@@ -119,7 +119,7 @@ impl Harness {
         LaneId((n % self.port.lanes()) as u16)
     }
 
-    /// Runs `call` on a worker of the lane and gives back what it returns.
+    /// Runs `call` on a worker of the lane and returns its result.
     pub fn on<R: Send + 'static>(
         &self,
         lane: LaneId,
@@ -143,7 +143,9 @@ impl Harness {
             self.driver.check();
             ready()
         });
-        value.unwrap_or_else(|| panic!("waited in vain for {what}; {:?}", self.port.counters()))
+        value.unwrap_or_else(|| {
+            panic!("timed out while waiting for {what}; {:?}", self.port.counters())
+        })
     }
 
     pub fn submit(&self, lane: LaneId, op: Op) -> Tag {
@@ -156,15 +158,15 @@ impl Harness {
         self.until(&format!("a completion of {tag:?}"), || self.driver.take_kept(tag))
     }
 
-    /// The terminal completion of an operation, which must be the next.
+    /// Returns the terminal completion of an operation, which must be its next completion.
     #[track_caller]
     pub fn outcome(&self, tag: Tag) -> Outcome {
         let completion = self.completion(tag);
-        assert!(!completion.more, "a terminal completion: {completion:?}");
+        assert!(!completion.more, "expected a terminal completion: {completion:?}");
         completion.outcome
     }
 
-    /// The failure that an operation ends in.
+    /// Returns the failure of an operation.
     #[track_caller]
     pub fn failure(&self, tag: Tag) -> Failure {
         match self.outcome(tag) {
@@ -173,10 +175,10 @@ impl Harness {
         }
     }
 
-    /// Listens at any port of this machine, and accepts.
+    /// Listens at any port of this machine, and starts to accept.
     pub fn listen(&self, lane: LaneId) -> Listening {
         let any: Address = "127.0.0.1:0".parse().expect("an address");
-        let listener = self.port.listen(any, ListenOptions::default()).expect("a listener");
+        let listener = self.port.listen(any, ListenOptions::default()).expect("the listener opens");
         let address = listener.local_address();
         let socket = self.on(lane, move |lane| lane.adopt_listener(listener));
         let accept = self.submit(lane, Op::Accept(socket));
@@ -207,10 +209,10 @@ impl Harness {
         })
     }
 
-    /// The next accepted peer, registered with `lane`.
+    /// Returns the next accepted peer, registered with `lane`.
     pub fn accepted(&self, listening: Listening, lane: LaneId) -> (End, Address) {
         let completion = self.completion(listening.accept);
-        assert!(completion.more, "accepting goes on: {completion:?}");
+        assert!(completion.more, "accepting ended: {completion:?}");
         let Outcome::Accepted(new) = completion.outcome else {
             panic!("a peer, not {:?}", completion.outcome)
         };
@@ -219,7 +221,7 @@ impl Harness {
         (End { lane, socket }, peer)
     }
 
-    /// Two ends of a connection: on the first lane and on the last.
+    /// Returns the two ends of a connection: one on the first lane, one on the last.
     pub fn pair(&self) -> (End, End) {
         let listening = self.listen(self.lane(0));
         let pair = self.pair_by(listening);
@@ -227,7 +229,7 @@ impl Harness {
         pair
     }
 
-    /// The same, by a listener that is there.
+    /// Returns the two ends of a connection through an existing listener.
     pub fn pair_by(&self, listening: Listening) -> (End, End) {
         let (near, connect) = self.connect(self.lane(0), listening.address);
         let (far, _) = self.accepted(listening, self.lane(self.port.lanes() - 1));
@@ -243,7 +245,7 @@ impl Harness {
         self.submit(end.lane, Op::Send(end.socket, gather(bytes)))
     }
 
-    /// Sends all of `bytes`, in as many operations as it takes.
+    /// Sends all of `bytes`, in as many operations as necessary.
     pub fn send_all(&self, end: End, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match self.outcome(self.send(end, bytes)) {
@@ -253,7 +255,7 @@ impl Harness {
         }
     }
 
-    /// Receives exactly as many bytes.
+    /// Receives exactly `count` bytes.
     pub fn read(&self, end: End, count: usize) -> Vec<u8> {
         let mut read = Vec::new();
         while read.len() < count {
@@ -263,7 +265,7 @@ impl Harness {
         read
     }
 
-    /// The bytes that a single receive brings.
+    /// Returns the bytes of a single receive.
     #[track_caller]
     pub fn bytes(&self, tag: Tag) -> Buffer {
         match self.outcome(tag) {
@@ -303,13 +305,13 @@ impl Harness {
         self.driver.stop();
         (0..self.port.lanes()).for_each(|lane| self.port.wake(self.lane(lane)));
         let drained = self.port.drain(PATIENCE);
-        assert_eq!(drained, Drained::default(), "every worker ends, and nothing is leaked");
+        assert_eq!(drained, Drained::default(), "a worker or an operation is left");
         // Completions that the test did not look at hold buffers and sockets.
         self.driver.forget();
         let counters = self.port.counters();
-        assert_eq!(counters.submitted, counters.completed, "each operation ended once");
-        assert_eq!(counters.sockets, 0, "sockets are left");
-        assert_eq!(counters.buffers_used, 0, "buffers are left");
+        assert_eq!(counters.submitted, counters.completed, "an operation did not end exactly once");
+        assert_eq!(counters.sockets, 0, "a socket was leaked");
+        assert_eq!(counters.buffers_used, 0, "a buffer was leaked");
     }
 }
 
@@ -317,14 +319,14 @@ pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The bytes as one segment.
+/// Returns the bytes as one segment.
 pub fn gather(bytes: &[u8]) -> Gather {
     let mut gather = Gather::default();
     gather.push(Segment::Owned(bytes.to_vec()));
     gather
 }
 
-/// Bytes that do not repeat within what a test sends, so that a displaced piece is seen.
+/// Returns bytes that do not repeat within one test, so that a displaced piece is visible.
 pub fn pattern(count: usize, salt: u64) -> Vec<u8> {
     let mut random = SplitMix64::new(salt);
     let mut bytes = Vec::with_capacity(count + 8);
@@ -335,7 +337,7 @@ pub fn pattern(count: usize, salt: u64) -> Vec<u8> {
     bytes
 }
 
-/// Says where two long byte strings differ, instead of printing them.
+/// Reports the first difference of two long byte strings, instead of printing them.
 #[track_caller]
 pub fn assert_same(got: &[u8], expected: &[u8]) {
     let differ = got.iter().zip(expected).position(|(a, b)| a != b);
@@ -349,5 +351,5 @@ pub fn assert_same(got: &[u8], expected: &[u8]) {
 
 #[track_caller]
 pub fn assert_ended(outcome: &Outcome) {
-    assert!(matches!(outcome, Outcome::Ended), "the end, not {outcome:?}");
+    assert!(matches!(outcome, Outcome::Ended), "expected the end, not {outcome:?}");
 }

@@ -39,13 +39,15 @@ fn peers_that_leave_before_they_are_accepted_do_not_end_accepting() {
     for layout in LAYOUTS {
         let harness = Harness::with(Backend::Iocp, &Options { accepts: 2, ..options(layout) });
         let any = "127.0.0.1:0".parse().expect("an address");
-        let listener = harness.port.listen(any, ListenOptions::default()).expect("a listener");
+        let listener =
+            harness.port.listen(any, ListenOptions::default()).expect("the listener opens");
         let address = listener.local_address();
-        // They wait in the system's queue, and are gone when somebody asks for them.
+        // The peers wait in the system's queue, and are gone before the port accepts them.
         for round in 0..40 {
-            let mut peer = TcpStream::connect(address.socket_addr()).expect("a connection");
+            let mut peer =
+                TcpStream::connect(address.socket_addr()).expect("a connection is established");
             if round % 2 == 0 {
-                peer.write_all(b"gone").expect("sent");
+                peer.write_all(b"gone").expect("the bytes can be sent");
             }
         }
         let socket = harness.on(harness.lane(0), move |lane| lane.adopt_listener(listener));
@@ -100,13 +102,13 @@ fn a_reset_ends_a_stream_of_posted_receives_whatever_has_just_come() {
         let listening = harness.listen(harness.lane(0));
         for _ in 0..50 {
             let address = listening.address.socket_addr();
-            let mut peer = TcpStream::connect(address).expect("a connection");
+            let mut peer = TcpStream::connect(address).expect("a connection is established");
             let (near, _) = harness.accepted(listening, harness.lane(0));
             let receive = harness.receive(near, ReceiveMode::Stream);
             let peer = harness.on(near.lane, move |lane| {
-                // Packets of what comes meanwhile are taken when this is over.
+                // The packets of the operations that end meanwhile are taken afterwards.
                 for _ in 0..20 {
-                    peer.write_all(b"x").expect("sent");
+                    peer.write_all(b"x").expect("the bytes can be sent");
                     std::thread::yield_now();
                 }
                 lane.reset(near.socket);
@@ -151,7 +153,7 @@ fn a_failure_in_the_call_and_one_that_comes_later_are_told_alike() {
         harness.close_all([near, far]);
         assert_eq!(later.failure, Failure::Reset, "{later:?}");
         assert_eq!(in_the_call.failure, Failure::Reset, "{in_the_call:?}");
-        assert_ne!(later.code, in_the_call.code, "two ways of being told");
+        assert_ne!(later.code, in_the_call.code, "the two ways must be told apart");
         harness.unlisten(listening);
         harness.finish();
     }
@@ -165,13 +167,13 @@ fn error(outcome: &Outcome) -> Error {
     }
 }
 
-/// A worker that ends without closing anything: whatever the system has is ended and awaited
-/// before its memory goes.
+/// Ends a worker that has closed nothing: the port must cancel and await every operation of the
+/// system before it frees the memory.
 fn leave_everything_behind(layout: Layout, read_mode: ReadMode, file: File) {
     let options = Options { read_mode, io_workers: 1, ..options(layout) };
-    let (port, _) = CompletionPort::open(Backend::Iocp, &options).expect("a port");
+    let (port, _) = CompletionPort::open(Backend::Iocp, &options).expect("the port opens");
     let any = "127.0.0.1:0".parse().expect("an address");
-    let listener = port.listen(any, ListenOptions::default()).expect("a listener");
+    let listener = port.listen(any, ListenOptions::default()).expect("the listener opens");
     let address = listener.local_address();
     let mut listener = Some(listener);
     let mut file = Some(file);
@@ -201,7 +203,7 @@ fn leave_everything_behind(layout: Layout, read_mode: ReadMode, file: File) {
         if connected < 20 {
             return Turn::Sleep(None);
         }
-        let file = file.take().expect("one last step");
+        let file = file.take().expect("the last step runs once");
         for n in 0..PIECES {
             let file = file.clone();
             let offset = (n * PIECE) as u64;
@@ -215,15 +217,15 @@ fn leave_everything_behind(layout: Layout, read_mode: ReadMode, file: File) {
     })
     .expect("the worker starts");
     let drained = port.drain(PATIENCE);
-    // What is in memory Windows reads in the call: then nothing is in flight.
+    // Windows completes a read of cached bytes in the call, so no read may be in flight.
     let of_files = if is_wine() { PIECES..=PIECES } else { 0..=PIECES };
     let of_sockets = 41;
     assert_eq!(drained.workers, 0);
-    let in_flight = usize::try_from(drained.leaked).expect("a few");
+    let in_flight = usize::try_from(drained.leaked).expect("few operations are in flight");
     assert!(of_files.contains(&(in_flight - of_sockets)), "{drained:?}");
 }
 
-/// Operations on a file that are left behind, and bytes of each.
+/// The number of file operations that are left in flight, and the bytes of each.
 const PIECES: usize = 16;
 const PIECE: usize = 64 * 1024;
 
@@ -235,12 +237,12 @@ fn a_port_that_goes_with_operations_in_flight_takes_everything_with_it() {
     let mut parts = 0;
     let mut part = || {
         parts += 1;
-        let (file, _) = dir.part(&format!("part-{parts}")).expect("a part");
-        // It grows by that: its port is the first that reads it.
-        dir.write(&file, 0, &vec![0; PIECES * PIECE]).expect("written");
+        let (file, _) = dir.part(&format!("part-{parts}")).expect("the part opens");
+        // The write extends the file; the port under test is the first to read these bytes.
+        dir.write(&file, 0, &vec![0; PIECES * PIECE]).expect("the file can be written");
         file
     };
-    // Whatever is loaded and kept the first time.
+    // The first run loads everything that the process then keeps.
     leave_everything_behind(Layout::Shared, ReadMode::ZeroByte, part());
     let before = opened();
     for layout in LAYOUTS {
@@ -248,7 +250,7 @@ fn a_port_that_goes_with_operations_in_flight_takes_everything_with_it() {
             leave_everything_behind(layout, read_mode, part());
         }
     }
-    assert_eq!(opened(), before, "handles are left");
+    assert_eq!(opened(), before, "a handle was leaked");
     let nothing: [&str; 0] = [];
     assert_eq!(log::lines("memory leaked"), nothing);
     drop(dir);

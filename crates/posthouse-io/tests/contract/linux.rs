@@ -15,9 +15,10 @@ use crate::own_process::in_own_process;
 use crate::real::{ALL, on_all};
 use posthouse_process::{Holdings, opened, ring_mappings};
 
-/// A connection from a plain socket.
+/// A connection whose peer is a plain socket.
 fn plain_peer(harness: &Harness, listening: Listening) -> (TcpStream, End) {
-    let peer = TcpStream::connect(listening.address.socket_addr()).expect("a connection");
+    let peer =
+        TcpStream::connect(listening.address.socket_addr()).expect("a connection is established");
     let (end, _) = harness.accepted(listening, harness.lane(1));
     (peer, end)
 }
@@ -29,9 +30,9 @@ fn urgent_data_does_not_hold_up_the_bytes_behind_it() {
         for mode in [ReceiveMode::Once, ReceiveMode::Stream] {
             let (mut peer, end) = plain_peer(harness, listening);
             let early = harness.receive(end, mode);
-            peer.write_all(b"before").expect("sent");
-            rustix::net::send(&peer, b"!", SendFlags::OOB).expect("sent");
-            peer.write_all(b"behind").expect("sent");
+            peer.write_all(b"before").expect("the bytes can be sent");
+            rustix::net::send(&peer, b"!", SendFlags::OOB).expect("the bytes can be sent");
+            peer.write_all(b"behind").expect("the bytes can be sent");
             let mut got = Vec::new();
             while got.len() < 12 {
                 let tag = match mode {
@@ -66,10 +67,11 @@ fn without_descriptors_accepting_pauses_and_loses_nobody() {
         let peers: Vec<_> = (0..PEERS)
             .map(|_| {
                 harness.cancel(listening.end);
-                TcpStream::connect(listening.address.socket_addr()).expect("a connection")
+                TcpStream::connect(listening.address.socket_addr())
+                    .expect("a connection is established")
             })
             .collect();
-        // The accept of the beginning is cancelled; what it took before is kept by the harness.
+        // The first accept is cancelled; the harness keeps the peers that it accepted before.
         let before = std::iter::from_fn(|| {
             let completion = harness.completion(listening.accept);
             completion.more.then_some(completion)
@@ -77,8 +79,9 @@ fn without_descriptors_accepting_pauses_and_loses_nobody() {
         let mut accepted: Vec<_> = before.collect();
 
         let limit = getrlimit(Resource::Nofile);
-        let used = std::fs::read_dir("/proc/self/fd").expect("descriptors").count() as u64;
-        // Room for five more, less what stands between the numbers in use.
+        let used =
+            std::fs::read_dir("/proc/self/fd").expect("the descriptors are listed").count() as u64;
+        // There is room for five more descriptors, less the gaps between the numbers in use.
         let low = Rlimit { current: Some(used + 4), maximum: limit.maximum };
         setrlimit(Resource::Nofile, low).expect("the limit is lowered");
         let accept = harness.submit(listening.end.lane, Op::Accept(listening.end.socket));
@@ -101,7 +104,7 @@ fn without_descriptors_accepting_pauses_and_loses_nobody() {
         setrlimit(Resource::Nofile, limit).expect("the limit is raised");
         let again = harness.submit(listening.end.lane, Op::Accept(listening.end.socket));
         while accepted.len() < PEERS {
-            // Shared: another worker may still have been on its way with one of the paused accept.
+            // In the shared layout another worker may still hold a completion of the paused accept.
             let either =
                 || [again, accept].into_iter().find_map(|tag| harness.driver.take_kept(tag));
             accepted.push(harness.until("everybody", either));
@@ -135,8 +138,9 @@ fn a_port_leaves_no_descriptor_behind() {
         let any: Address = "127.0.0.1:0".parse().expect("an address");
         let mut listener = port.listen(any, ListenOptions::default()).ok();
         port.spawn(LaneId(0), "io", move |lane| {
-            // Left open, and left in flight: it goes with its lane, and is counted.
-            let listener = lane.adopt_listener(listener.take().expect("one step"));
+            // The listener is left open with its accept in flight: the lane drops both, and they
+            // are counted.
+            let listener = lane.adopt_listener(listener.take().expect("the step runs once"));
             lane.submit(Tag(1), Op::Accept(listener));
             Turn::Done
         })

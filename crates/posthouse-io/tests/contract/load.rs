@@ -1,10 +1,10 @@
-//! Many bytes, many receives, many workers: the order holds.
+//! Many bytes, receives and workers: the order is kept.
 
 use crate::flow::{Reader, Sender};
 use crate::harness::{Harness, assert_same, pattern};
 
-/// Carries bytes both ways over several connections at once, with `pending` receives on each end,
-/// and gives back how many completions overtook an older one.
+/// Carries bytes both ways over several connections at once, with `pending` receives on each end.
+/// Returns the number of completions that overtook an older one.
 fn carry(harness: &Harness, connections: usize, bytes: usize, pending: usize) -> usize {
     let listening = harness.listen(harness.lane(0));
     let mut flows = Vec::new();
@@ -39,7 +39,7 @@ pub fn some_megabytes_go_both_ways_unchanged(harness: &Harness) {
 pub fn the_order_holds_with_several_receives_pending_and_several_workers(harness: &Harness) {
     let (connections, bytes) = if harness.real { (8, 2 << 20) } else { (3, 30 << 10) };
     let overtaken = carry(harness, connections, bytes, 4);
-    // Otherwise this test would not have seen what it is here for.
+    // Without overtaking completions this test would not have tested their order.
     if harness.real && !harness.sees_order {
         assert!(overtaken > 0, "several workers took completions out of order");
     }

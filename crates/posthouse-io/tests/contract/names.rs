@@ -1,4 +1,4 @@
-//! Looking names up.
+//! Host name look-ups.
 
 use posthouse_io::{Address, Failure, Name, Op, Outcome};
 
@@ -31,7 +31,7 @@ pub fn localhost_is_this_machine(harness: &Harness) {
 }
 
 pub fn a_name_that_does_not_exist_is_not_found(harness: &Harness) {
-    // A label of 64 characters: no resolver has to ask anybody.
+    // The label has 64 characters, so a resolver rejects it without a query.
     let host = format!("{}.invalid", "x".repeat(64));
     match resolve(harness, &host, 1) {
         Outcome::Failed(error) => assert_eq!(error.failure, Failure::NameNotFound),

@@ -1,25 +1,25 @@
-//! Tests that change or count what belongs to the whole process: its limits, its environment, its
-//! descriptors, what its sandbox allows.
+//! Tests that change or count state of the whole process: its limits, its environment, its
+//! descriptors, its sandbox.
 
 use std::process::Command;
 
-/// Set in the process that a test has to itself.
+/// The variable that is set in the process of one test.
 const MARK: &str = "POSTHOUSE_TEST_PROCESS";
-/// Names the backend where the options leave it to the port.
+/// The variable that chooses the backend if the options do not.
 const BACKEND: &str = "POSTHOUSE_BACKEND";
 
-/// Runs the rest of the test of this name (its whole path) in a process of its own. True: this is
+/// Runs the rest of the test of this name (its whole path) in a process of its own. Returns true in
 /// that process.
 pub fn in_own_process(test: &str) -> bool {
     in_own_process_with(test, None)
 }
 
-/// The same, with the backend that the environment names there.
+/// Does the same, with this backend in the environment of that process.
 pub fn in_own_process_with(test: &str, backend: Option<&str>) -> bool {
     if std::env::var_os(MARK).is_some() {
         return true;
     }
-    let program = std::env::current_exe().expect("the test program");
+    let program = std::env::current_exe().expect("the path of this program is known");
     let mut command = Command::new(program);
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(MARK, "1");
     match backend {

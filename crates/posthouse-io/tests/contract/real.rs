@@ -24,7 +24,7 @@ pub const ALL: [(Backend, Layout); 3] = [
 pub const ALL: [(Backend, Layout); 2] =
     [(Backend::Iocp, Layout::Shared), (Backend::Iocp, Layout::Pinned)];
 
-/// The one whose workers take from one lane.
+/// The backend of this system whose workers share one lane.
 const SHARED: Backend = if cfg!(windows) { Backend::Iocp } else { Backend::Readiness };
 
 /// Runs a test on each of them.
@@ -42,9 +42,10 @@ fn a_connect_that_nobody_answers_is_cancelled_or_reset() {
     on_all(|harness| {
         let any: Address = "127.0.0.1:0".parse().expect("an address");
         let no_room = ListenOptions { backlog: 0, ..ListenOptions::default() };
-        let full = harness.port.listen(any, no_room).expect("a listener");
+        let full = harness.port.listen(any, no_room).expect("the listener opens");
         let address = full.local_address();
-        let _first = TcpStream::connect(address.socket_addr()).expect("room for one");
+        let _first =
+            TcpStream::connect(address.socket_addr()).expect("the port has room for one socket");
         let (one, connect) = harness.connect(harness.lane(0), address);
         harness.cancel(one);
         assert_eq!(harness.failure(connect), Failure::Cancelled);
@@ -57,7 +58,7 @@ fn a_connect_that_nobody_answers_is_cancelled_or_reset() {
 
 #[test]
 fn wake_ups_from_many_threads_are_not_lost() {
-    // Wine's server has one thread for all of them.
+    // Wine's server has one thread for all operations.
     const EACH: usize = if cfg!(windows) { 1000 } else { 10_000 };
     on_all(|harness| {
         let ran = Arc::new(AtomicUsize::new(0));
@@ -84,7 +85,7 @@ fn wake_ups_from_many_threads_are_not_lost() {
     });
 }
 
-/// Workers that wait for each other inside of their completions.
+/// Workers that wait for each other inside their completions.
 #[derive(Default)]
 struct Meeting {
     here: Mutex<usize>,
@@ -92,14 +93,14 @@ struct Meeting {
 }
 
 impl Meeting {
-    /// Whether `count` came in time.
+    /// Returns whether `count` workers arrived in time.
     fn join(&self, count: usize) -> bool {
         let mut here = lock(&self.here);
         *here += 1;
         self.came.notify_all();
         let alone = |here: &mut usize| *here < count;
         let limit = Duration::from_secs(30);
-        !self.came.wait_timeout_while(here, limit, alone).expect("no panic").1.timed_out()
+        !self.came.wait_timeout_while(here, limit, alone).expect("no thread panicked").1.timed_out()
     }
 }
 
@@ -123,7 +124,7 @@ fn several_receives_of_one_socket_are_taken_by_several_workers() {
                 });
             }
         });
-        // One event brings as much as all of them take.
+        // One event brings as many bytes as all workers can receive.
         harness.send_all(near, &vec![7; WORKERS * BUFFER_BYTES]);
         harness.until("the workers", || (all_met.load(Ordering::SeqCst) == WORKERS).then_some(()));
         harness.close_all([near, far]);
@@ -176,7 +177,7 @@ fn completions_that_a_busy_worker_leaves_behind_reach_all_the_others() {
             for _ in 0..HANDLERS {
                 let meeting = meeting.clone();
                 let met = met.clone();
-                // It ends at its submission: the socket is not connected.
+                // The receive fails at its submission: the socket is not connected.
                 let op = Op::Receive(socket, ReceiveMode::Once);
                 driver.submit_then(lane, op, move |_, _| {
                     met.fetch_add(usize::from(meeting.join(WORKERS)), Ordering::SeqCst);

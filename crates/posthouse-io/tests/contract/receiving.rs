@@ -1,4 +1,4 @@
-//! Receiving: streams and single receives, their order, their cancelling, their buffers.
+//! Receiving: streams and single receives, their order, cancellation and buffers.
 
 use std::sync::mpsc;
 
@@ -20,12 +20,12 @@ pub fn a_stream_of_receives_brings_every_byte_and_then_the_end(harness: &Harness
         assert!(!(ended && harness.sees_order), "nothing follows the end: {completion:?}");
         match completion.outcome {
             Outcome::Received(buffer) => {
-                assert!(completion.more, "the stream goes on after data");
+                assert!(completion.more, "the stream ended after data");
                 assert!(!buffer.is_empty(), "at least one byte");
                 got.extend_from_slice(&buffer);
             }
             outcome => {
-                assert!(!completion.more, "the end is terminal");
+                assert!(!completion.more, "the end is not terminal");
                 assert_ended(&outcome);
                 ended = true;
             }
@@ -43,7 +43,7 @@ pub fn a_single_receive_brings_one_buffer_and_no_more(harness: &Harness) {
     for text in [b"first ", b"second"] {
         let receive = harness.receive(far, ReceiveMode::Once);
         let sender = Sender::start(harness, near, text);
-        // A second completion under the same tag would be told by the harness.
+        // The harness would report a second completion of the same tag.
         let first = harness.bytes(receive).to_vec();
         let rest = harness.read(far, text.len() - first.len());
         assert_eq!([first, rest].concat(), text);
@@ -140,8 +140,8 @@ pub fn a_buffer_dropped_on_another_thread_comes_back(harness: &Harness) {
         assert_eq!(harness.port.counters().buffers_used, 1);
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || tell.send(buffer.len()));
-        let held = told.recv().expect("the thread looks at the buffer");
-        thread.join().expect("the thread ends").expect("somebody listens");
+        let held = told.recv().expect("the thread reads the buffer");
+        thread.join().expect("the thread ends").expect("a listener exists");
         harness.read(far, 9 - held);
         assert_eq!(sender.wait(harness), Ok(()));
         assert_eq!(harness.port.counters().buffers_used, 0);

@@ -1,4 +1,4 @@
-//! Files that are sent: the system's way from a file to a socket, and what can go wrong on it.
+//! Sending files: the system's path from a file to a socket, and its failures.
 
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use crate::harness::{Harness, PATIENCE, assert_same, pattern};
 use crate::test_dir::TestDir;
 use posthouse_process::is_wine;
 
-/// More than the system holds of one connection on both sides together, when nobody reads.
+/// More bytes than both sides of one connection hold in the system while neither side reads.
 const MORE_THAN_FITS: usize = 24 << 20;
 
 fn part(file: &File, offset: usize, bytes: usize) -> Segment {
@@ -27,7 +27,8 @@ fn memory(bytes: &[u8]) -> Segment {
     Segment::Owned(bytes.to_vec())
 }
 
-/// Sends it over a new connection: what came, and what was said of the files.
+/// Sends the gather over a new connection. Returns the received bytes and the faults of the file
+/// parts.
 fn sent(harness: &Harness, gather: Gather) -> (Vec<u8>, Vec<Option<FileFault>>) {
     let (near, far) = harness.pair();
     let reader = Reader::start(harness, far, 1);
@@ -44,10 +45,10 @@ pub fn files_leave_in_their_place_between_memory(harness: &Harness) {
     let dir = TestDir::new(harness);
     let one = pattern(3_000_001, 1);
     let two = pattern(70_000, 2);
-    std::fs::write(dir.path("one"), &one).expect("written");
-    std::fs::write(dir.path("two"), &two).expect("written");
-    let (file_one, _) = dir.open("one").expect("it is there");
-    let (file_two, _) = dir.open("two").expect("it is there");
+    std::fs::write(dir.path("one"), &one).expect("the file can be written");
+    std::fs::write(dir.path("two"), &two).expect("the file can be written");
+    let (file_one, _) = dir.open("one").expect("the file exists");
+    let (file_two, _) = dir.open("two").expect("the file exists");
     let mut gather = Gather::default();
     gather.push(memory(b"head"));
     gather.push(memory(b" of the first"));
@@ -66,8 +67,8 @@ pub fn files_leave_in_their_place_between_memory(harness: &Harness) {
 pub fn parts_of_a_file_begin_and_end_anywhere(harness: &Harness) {
     let dir = TestDir::new(harness);
     let content = pattern(300_001, 3);
-    std::fs::write(dir.path("file"), &content).expect("written");
-    let (file, _) = dir.open("file").expect("it is there");
+    std::fs::write(dir.path("file"), &content).expect("the file can be written");
+    let (file, _) = dir.open("file").expect("the file exists");
     let mut gather = Gather::default();
     let mut expected = Vec::new();
     for (offset, bytes) in [(0, 1), (299_999, 2), (4095, 4097), (1, 131_072), (300_000, 1)] {
@@ -82,15 +83,16 @@ pub fn parts_of_a_file_begin_and_end_anywhere(harness: &Harness) {
 pub fn more_of_a_file_is_sent_than_31_bits_count(harness: &Harness) {
     const BYTES: usize = (1 << 31) + 70_001;
     let dir = TestDir::new(harness);
-    let holes = std::fs::File::create(dir.path("holes")).expect("a file");
+    let holes = std::fs::File::create(dir.path("holes")).expect("the file opens");
     holes.set_len(BYTES as u64 - 3).expect("a long file");
     drop(holes);
-    let mut end = std::fs::OpenOptions::new().append(true).open(dir.path("holes")).expect("it");
-    std::io::Write::write_all(&mut end, b"end").expect("written");
-    let (file, metadata) = dir.open("holes").expect("it is there");
+    let mut end =
+        std::fs::OpenOptions::new().append(true).open(dir.path("holes")).expect("the file opens");
+    std::io::Write::write_all(&mut end, b"end").expect("the file can be written");
+    let (file, metadata) = dir.open("holes").expect("the file exists");
     assert_eq!(metadata.bytes, BYTES as u64);
 
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the listener opens");
     let address = listener.local_addr().expect("an address").into();
     let (near, connect) = harness.connect(harness.lane(0), address);
     let (mut far, _) = listener.accept().expect("a peer");
@@ -99,7 +101,7 @@ pub fn more_of_a_file_is_sent_than_31_bits_count(harness: &Harness) {
     let sender = Sender::start_gather(harness, near, whole(&file, BYTES));
     assert_eq!(sender.wait(harness), Ok(()));
     harness.shutdown(near);
-    assert_eq!(reader.join().expect("it reads"), (BYTES as u64 - 3, b"end".to_vec()));
+    assert_eq!(reader.join().expect("the peer can read"), (BYTES as u64 - 3, b"end".to_vec()));
     assert_eq!(sender.files(), [None]);
     harness.close(near);
 }
@@ -107,20 +109,20 @@ pub fn more_of_a_file_is_sent_than_31_bits_count(harness: &Harness) {
 /// Reads to the end of the stream and returns the number of zeros at its start, and the bytes after
 /// them.
 fn read_zeros(from: &mut TcpStream) -> (u64, Vec<u8>) {
-    from.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    from.set_read_timeout(Some(PATIENCE)).expect("the time-out can be set");
     let mut zeros = 0;
     let mut rest = Vec::new();
     let mut room = vec![0; 1 << 20];
     let only_zeros = vec![0; 1 << 20];
     loop {
-        let bytes = from.read(&mut room).expect("bytes");
+        let bytes = from.read(&mut room).expect("the file can be read");
         if bytes == 0 {
             return (zeros, rest);
         }
         let some = &room[..bytes];
         let here = match rest.is_empty() {
             true if some == &only_zeros[..bytes] => bytes,
-            true => some.iter().position(|byte| *byte != 0).expect("there is one"),
+            true => some.iter().position(|byte| *byte != 0).expect("a differing byte exists"),
             false => 0,
         };
         zeros += here as u64;
@@ -131,8 +133,8 @@ fn read_zeros(from: &mut TcpStream) -> (u64, Vec<u8>) {
 pub fn zeros_leave_in_place_of_what_a_file_does_not_have(harness: &Harness) {
     let dir = TestDir::new(harness);
     let content = pattern(10_000, 4);
-    std::fs::write(dir.path("file"), &content).expect("written");
-    let (file, _) = dir.open("file").expect("it is there");
+    std::fs::write(dir.path("file"), &content).expect("the file can be written");
+    let (file, _) = dir.open("file").expect("the file exists");
     let mut gather = Gather::default();
     gather.push(memory(b"head"));
     gather.push(part(&file, 9_000, 300_000));
@@ -149,14 +151,15 @@ pub fn zeros_leave_in_place_of_what_a_file_does_not_have(harness: &Harness) {
 pub fn a_file_that_is_cut_while_it_is_sent_is_made_up_with_zeros(harness: &Harness) {
     let dir = TestDir::new(harness);
     let content = pattern(MORE_THAN_FITS, 5);
-    std::fs::write(dir.path("file"), &content).expect("written");
-    let (file, _) = dir.open("file").expect("it is there");
+    std::fs::write(dir.path("file"), &content).expect("the file can be written");
+    let (file, _) = dir.open("file").expect("the file exists");
     let (near, far) = harness.pair();
     let mut gather = whole(&file, MORE_THAN_FITS);
     gather.push(memory(b"tail"));
     let sender = Sender::start_gather(harness, near, gather);
-    let cut = std::fs::OpenOptions::new().write(true).open(dir.path("file")).expect("it opens");
-    cut.set_len(1000).expect("cut");
+    let cut =
+        std::fs::OpenOptions::new().write(true).open(dir.path("file")).expect("the file opens");
+    cut.set_len(1000).expect("the file can be truncated");
     let reader = Reader::start(harness, far, 1);
     assert_eq!(sender.wait(harness), Ok(()));
     harness.shutdown(near);
@@ -165,9 +168,9 @@ pub fn a_file_that_is_cut_while_it_is_sent_is_made_up_with_zeros(harness: &Harne
     assert_eq!(sender.files(), [Some(FileFault::Short)]);
     let (file, tail) = got.split_at(MORE_THAN_FITS);
     assert_eq!(tail, b"tail");
-    // What lay in the system when it was cut is sent as it was, or as zeros.
+    // Bytes that the system had read before the cut are sent unchanged, or as zeros.
     let zeros = file.iter().rev().take_while(|byte| **byte == 0).count();
-    assert!(zeros > 0, "the end was cut");
+    assert!(zeros > 0, "the file was sent as it was before the cut");
     let wrong = file.iter().zip(&content).filter(|(a, b)| a != b && **a != 0).count();
     assert_eq!(wrong, 0, "bytes of the file, or zeros");
     harness.close_all([near, far]);
@@ -176,11 +179,11 @@ pub fn a_file_that_is_cut_while_it_is_sent_is_made_up_with_zeros(harness: &Harne
 pub fn a_file_waits_for_a_peer_that_does_not_read(harness: &Harness) {
     let dir = TestDir::new(harness);
     let content = pattern(MORE_THAN_FITS, 6);
-    std::fs::write(dir.path("file"), &content).expect("written");
-    let (file, _) = dir.open("file").expect("it is there");
+    std::fs::write(dir.path("file"), &content).expect("the file can be written");
+    let (file, _) = dir.open("file").expect("the file exists");
     let (near, far) = harness.pair();
     let sender = Sender::start_gather(harness, near, whole(&file, content.len()));
-    // Others are served meanwhile.
+    // Other connections are served meanwhile.
     let (other, its_peer) = harness.pair();
     harness.send_all(other, b"one word");
     assert_eq!(harness.read(its_peer, 8), b"one word");
@@ -196,8 +199,8 @@ pub fn a_file_waits_for_a_peer_that_does_not_read(harness: &Harness) {
 
 pub fn a_send_of_a_file_is_cancelled_and_reset(harness: &Harness) {
     let dir = TestDir::new(harness);
-    std::fs::write(dir.path("file"), pattern(MORE_THAN_FITS, 7)).expect("written");
-    let (file, _) = dir.open("file").expect("it is there");
+    std::fs::write(dir.path("file"), pattern(MORE_THAN_FITS, 7)).expect("the file can be written");
+    let (file, _) = dir.open("file").expect("the file exists");
     for reset in [false, true] {
         let (near, far) = harness.pair();
         let sender = Sender::start_gather(harness, near, whole(&file, MORE_THAN_FITS));
@@ -216,17 +219,17 @@ pub fn a_send_of_a_file_is_cancelled_and_reset(harness: &Harness) {
 
 pub fn a_reset_by_the_peer_ends_the_send_of_a_file(harness: &Harness) {
     if is_wine() && harness.real {
-        // What it has just woken finds no cancel either: that was seen once in some 40 runs on a
-        // busy machine (the call says that there is nothing, and then it waits on).
-        eprintln!("NOT TESTED: Wine can leave a TransmitFile that it has just woken to itself");
+        // A cancel does not find the call that Wine has just woken: seen once in some 40 runs on a
+        // busy machine (the cancel reports no operation, and then the call continues to wait).
+        eprintln!("NOT TESTED: Wine may not cancel a TransmitFile that has just been woken");
         return;
     }
     let dir = TestDir::new(harness);
-    std::fs::write(dir.path("file"), pattern(MORE_THAN_FITS, 8)).expect("written");
-    let (file, _) = dir.open("file").expect("it is there");
+    std::fs::write(dir.path("file"), pattern(MORE_THAN_FITS, 8)).expect("the file can be written");
+    let (file, _) = dir.open("file").expect("the file exists");
     for receives in [false, true] {
         let (near, far) = harness.pair();
-        // There is no room: the next one waits from its submission on.
+        // The stream has no room, so the next send waits from its submission.
         Sender::start(harness, near, &pattern(MORE_THAN_FITS, 9)).cancel(harness);
         let sender = Sender::start_gather(harness, near, whole(&file, MORE_THAN_FITS));
         let receive = receives.then(|| harness.receive(near, ReceiveMode::Once));
@@ -236,7 +239,7 @@ pub fn a_reset_by_the_peer_ends_the_send_of_a_file(harness: &Harness) {
         let receive = receive.unwrap_or_else(|| harness.receive(near, ReceiveMode::Once));
         assert_eq!(harness.failure(receive), Failure::Reset);
         harness.cancel(near);
-        assert_eq!(sender.wait(harness), Err(Failure::Reset), "it stays a reset");
+        assert_eq!(sender.wait(harness), Err(Failure::Reset), "the reset was lost");
         let send = harness.submit(near.lane, Op::Send(near.socket, whole(&file, 10)));
         assert_eq!(harness.failure(send), Failure::Reset);
         harness.close(near);
@@ -246,8 +249,8 @@ pub fn a_reset_by_the_peer_ends_the_send_of_a_file(harness: &Harness) {
 pub fn one_file_goes_to_many_at_once(harness: &Harness) {
     let dir = TestDir::new(harness);
     let content = pattern(700_001, 9);
-    std::fs::write(dir.path("file"), &content).expect("written");
-    let (file, _) = dir.open("file").expect("it is there");
+    std::fs::write(dir.path("file"), &content).expect("the file can be written");
+    let (file, _) = dir.open("file").expect("the file exists");
     let listening = harness.listen(harness.lane(0));
     let pairs: Vec<_> = (0..30).map(|_| harness.pair_by(listening)).collect();
     let mut flows = Vec::new();

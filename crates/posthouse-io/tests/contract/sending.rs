@@ -1,4 +1,4 @@
-//! Sending: pieces, their order, and a peer that does not read.
+//! Sending: segments, their order, and a peer that does not read.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use posthouse_io::{Failure, Gather, Outcome, ReceiveMode, Segment};
 use crate::flow::{Reader, Sender};
 use crate::harness::{Harness, assert_same, pattern};
 
-/// More than the system holds of one connection on both sides together, when nobody reads.
+/// Returns more bytes than both sides of one connection hold in the system while neither side
+/// reads.
 pub fn more_than_fits(harness: &Harness) -> Vec<u8> {
     pattern(if harness.real { 24 * 1024 * 1024 } else { 600 * 1024 }, 5)
 }
@@ -16,8 +17,8 @@ pub fn what_was_sent_says_how_much_and_gives_the_memory_back(harness: &Harness) 
     let (near, far) = harness.pair();
     let send = harness.send(near, b"some bytes");
     let Outcome::Sent { bytes, mut gather } = harness.outcome(send) else { panic!("bytes sent") };
-    assert!(bytes <= 10, "no more bytes left than there were");
-    assert_eq!(gather.len(), 10, "the caller advances the gather, not the port");
+    assert!(bytes <= 10, "more bytes left than were queued");
+    assert_eq!(gather.len(), 10, "the port advanced the gather");
     gather.advance(bytes, drop);
     assert_eq!(harness.read(far, bytes), b"some bytes"[..bytes]);
     harness.close_all([near, far]);
@@ -51,7 +52,7 @@ pub fn a_send_waits_for_a_peer_that_does_not_read_and_goes_on_when_it_does(harne
     let sent = filling.sent();
     assert!(sent < bytes.len(), "the peer's window fills");
 
-    // There is no room: this one waits from its submission on.
+    // The stream has no room, so this send waits from its submission.
     let rest = Sender::start(harness, near, &bytes[sent..]);
     let reader = Reader::start(harness, far, 1);
     assert_eq!(rest.wait(harness), Ok(()));

@@ -21,18 +21,18 @@ pub struct TestDir<'a> {
 impl<'a> TestDir<'a> {
     /// Makes an empty directory, which is removed with this value.
     pub fn new(harness: &'a Harness) -> Self {
-        let temporary = tempfile::tempdir().expect("a new directory");
+        let temporary = tempfile::tempdir().expect("the directory can be created");
         let dir = Self::at(harness, temporary.path());
         Self { _temporary: Some(temporary), ..dir }
     }
 
-    /// Uses an existing directory, which stays.
+    /// Uses an existing directory, which is not removed.
     pub fn at(harness: &'a Harness, path: &Path) -> Self {
         let directory = Directory::open(path).expect("the directory opens");
         Self { harness, directory, path: path.to_owned(), _temporary: None }
     }
 
-    /// A path of this machine beneath the directory.
+    /// Returns a path of this machine in the directory.
     pub fn path(&self, beneath: &str) -> PathBuf {
         self.path.join(beneath)
     }
@@ -50,7 +50,7 @@ impl<'a> TestDir<'a> {
         match self.harness.outcome(tag) {
             Outcome::File(outcome) => Ok(*outcome),
             Outcome::Failed(error) => Err(error.failure),
-            other => panic!("what came of a file, not {other:?}"),
+            other => panic!("expected the outcome of a file operation, not {other:?}"),
         }
     }
 
@@ -102,7 +102,7 @@ impl<'a> TestDir<'a> {
     pub fn read_all(&self, file: &File) -> Vec<u8> {
         let mut all = Vec::new();
         loop {
-            let piece = self.read(file, all.len() as u64, 64 << 10).expect("a read");
+            let piece = self.read(file, all.len() as u64, 64 << 10).expect("the read succeeds");
             if piece.is_empty() {
                 return all;
             }
@@ -132,7 +132,7 @@ impl<'a> TestDir<'a> {
             let before = data.len();
             match self.run(FileOp::Write { file: file.clone(), offset, data })? {
                 FileOutcome::Written { bytes, data: mut back } => {
-                    assert_eq!(back.len(), before, "the memory comes back as it was");
+                    assert_eq!(back.len(), before, "the returned memory has changed");
                     assert!(bytes > 0, "a write that ends writes something");
                     back.advance(bytes, drop);
                     offset += bytes as u64;
@@ -158,7 +158,7 @@ impl<'a> TestDir<'a> {
     pub fn metadata(&self, file: &File) -> Metadata {
         match self.run(FileOp::Metadata { file: file.clone() }) {
             Ok(FileOutcome::Metadata { metadata, .. }) => metadata,
-            other => panic!("what is known of the file, not {other:?}"),
+            other => panic!("expected metadata, not {other:?}"),
         }
     }
 
@@ -196,15 +196,15 @@ impl<'a> TestDir<'a> {
         self.done(FileOp::ExpireParts { directory: self.directory.clone(), age_ms })
     }
 
-    /// A file with this content, as a transfer would make it.
+    /// Creates a file with this content in the way of a transfer.
     #[track_caller]
     pub fn make(&self, path: &str, content: &[u8]) {
-        let (file, bytes) = self.part("making").expect("a part");
+        let (file, bytes) = self.part("making").expect("the part opens");
         assert_eq!(bytes, 0);
-        self.write(&file, 0, content).expect("written");
-        self.sync(&file).expect("synced");
-        self.publish("making", &file, path).expect("published");
-        self.remove_part("making", &file).expect("removed");
+        self.write(&file, 0, content).expect("the file can be written");
+        self.sync(&file).expect("the file can be synced");
+        self.publish("making", &file, path).expect("the file can be published");
+        self.remove_part("making", &file).expect("the file can be removed");
     }
 
     #[track_caller]
@@ -217,7 +217,7 @@ impl<'a> TestDir<'a> {
         }
     }
 
-    /// The paths of all files.
+    /// Returns the paths of all files.
     #[track_caller]
     pub fn paths(&self) -> Vec<String> {
         let (entries, more) = self.list("", usize::MAX);
@@ -226,9 +226,9 @@ impl<'a> TestDir<'a> {
     }
 }
 
-/// The names in a directory of this machine, sorted.
+/// Returns the names in a directory of this machine, sorted.
 pub fn names_in(path: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(path).expect("a directory");
+    let entries = std::fs::read_dir(path).expect("the directory opens");
     let name = |entry: std::io::Result<std::fs::DirEntry>| {
         entry.expect("a name").file_name().into_string().expect("a text")
     };
@@ -237,7 +237,7 @@ pub fn names_in(path: &Path) -> Vec<String> {
     names
 }
 
-/// The pieces as one gather.
+/// Returns the pieces as one gather.
 pub fn gather_of(pieces: &[&[u8]]) -> Gather {
     let mut gather = Gather::default();
     for piece in pieces {

@@ -1,5 +1,4 @@
-//! Tests of rings: a buffer group that can be empty, queues that can be full, a kernel that holds
-//! memory.
+//! Tests of rings: an empty buffer group, full queues, a kernel that still uses memory.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -19,23 +18,24 @@ use crate::harness::{
 use crate::own_process::in_own_process;
 use posthouse_process::Holdings;
 
-/// Buffers that a ring is provided with.
+/// The number of buffers that a ring provides.
 const GROUP: usize = 128;
-/// Completions that its queue holds: eight times as many as requests.
+/// The number of completions in the queue: eight times as many as requests.
 const COMPLETIONS: usize = 8192;
 
 fn on_one_lane() -> Harness {
     Harness::new(Backend::Uring, Layout::Pinned, 1)
 }
 
-/// A connection from a plain socket to lane 0.
+/// Connects a plain socket to lane 0.
 fn plain_peer(harness: &Harness, listening: Listening) -> (TcpStream, End) {
-    let peer = TcpStream::connect(listening.address.socket_addr()).expect("a connection");
+    let peer =
+        TcpStream::connect(listening.address.socket_addr()).expect("a connection is established");
     let (end, _) = harness.accepted(listening, harness.lane(0));
     (peer, end)
 }
 
-/// Submits an operation for each, all of them in one step.
+/// Submits an operation for each value, all of them in one step.
 fn submit_all<T: Send + 'static>(
     harness: &Harness,
     each: Vec<T>,
@@ -72,11 +72,11 @@ fn streams_go_on_after_the_group_of_buffers_was_empty() {
     let mut peers: Vec<_> = (0..PEERS).map(|_| plain_peer(&harness, listening)).collect();
     let sent: Vec<_> = (0..PEERS).map(|n| pattern(ALL, n as u64)).collect();
     for ((peer, _), bytes) in peers.iter_mut().zip(&sent) {
-        peer.write_all(&bytes[..FIRST]).expect("sent");
+        peer.write_all(&bytes[..FIRST]).expect("the bytes can be sent");
     }
     let ends: Vec<_> = peers.iter().map(|(_, end)| *end).collect();
-    // All of it is there when the streams begin, and nobody gives a buffer back: the harness keeps
-    // what is completed, and what it has is more than the lane lets streams have for themselves.
+    // All bytes have arrived when the streams begin, and no buffer is given back: the harness keeps
+    // the completions, which hold more buffers than the lane reserves for streams.
     let stream = |end: End| Op::Receive(end.socket, ReceiveMode::Stream);
     let streams = submit_all(&harness, ends.clone(), stream);
     let held = |count: usize| {
@@ -86,7 +86,7 @@ fn streams_go_on_after_the_group_of_buffers_was_empty() {
     held(PEERS * FIRST);
     std::thread::scope(|scope| {
         for ((peer, _), bytes) in peers.iter_mut().zip(&sent) {
-            scope.spawn(|| peer.write_all(&bytes[FIRST..]).expect("sent"));
+            scope.spawn(|| peer.write_all(&bytes[FIRST..]).expect("the bytes can be sent"));
         }
     });
     held(PEERS * ALL);
@@ -95,9 +95,9 @@ fn streams_go_on_after_the_group_of_buffers_was_empty() {
         read_stream(&harness, *stream, &mut got, ALL);
         assert_same(&got, sent);
     }
-    // And they go on when the buffers are back.
+    // The streams continue when the buffers are back.
     for ((peer, end), stream) in peers.iter_mut().zip(&streams) {
-        peer.write_all(b"after").expect("sent");
+        peer.write_all(b"after").expect("the bytes can be sent");
         let mut got = Vec::new();
         read_stream(&harness, *stream, &mut got, 5);
         assert_eq!(got, b"after");
@@ -111,7 +111,7 @@ fn streams_go_on_after_the_group_of_buffers_was_empty() {
 
 /// Makes `count` connections and returns their ends, one pair after the other.
 fn many_pairs(harness: &Harness, listening: Listening, count: usize) -> Vec<End> {
-    /// Fewer connections than the system queues before they are accepted.
+    /// The number of simultaneous connects, fewer than the system queues for an accept.
     const WAVE: usize = 1000;
     let lane = harness.lane(0);
     let address = listening.address;
@@ -139,7 +139,7 @@ fn many_pairs(harness: &Harness, listening: Listening, count: usize) -> Vec<End>
             let mut pairs = Vec::new();
             for (near, _) in connects {
                 let local = on.local_address(near).expect("an address");
-                pairs.extend([near, far.remove(&local).expect("its other end")]);
+                pairs.extend([near, far.remove(&local).expect("the other end is known")]);
             }
             pairs.into_iter().map(|socket| End { lane, socket }).collect::<Vec<_>>()
         }));
@@ -147,12 +147,12 @@ fn many_pairs(harness: &Harness, listening: Listening, count: usize) -> Vec<End>
     ends
 }
 
-/// Nine thousand requests in one step, most of which are done as soon as they are handed over: the
+/// Submits nine thousand requests in one step, most of which complete at their submission. The
 /// queue of requests is full eight times, and the queue of completions once.
 #[test]
 fn queues_that_are_full_lose_nothing() {
     const PAIRS: usize = COMPLETIONS * 11 / 20;
-    const _: () = assert!(2 * PAIRS > COMPLETIONS, "one completion for each end");
+    const _: () = assert!(2 * PAIRS > COMPLETIONS, "the ends fit into one queue of completions");
     if !is_here(&Backend::Uring) {
         return;
     }
@@ -172,7 +172,7 @@ fn queues_that_are_full_lose_nothing() {
     for (n, stream) in streams.iter().enumerate() {
         let mut got = Vec::new();
         read_stream(&harness, *stream, &mut got, 8);
-        // What the other end of the pair sent.
+        // The received bytes are those of the other end of the pair.
         assert_eq!(got, number(n ^ 1));
     }
     let cancelled = ends.clone();
@@ -206,7 +206,7 @@ fn accepting_that_is_cancelled_and_begun_again_amid_a_storm_loses_nobody() {
     let peers: Vec<_> = std::thread::scope(|scope| {
         let storm: Vec<_> = (0..THREADS)
             .map(|_| {
-                let connect = |_| TcpStream::connect(address).expect("a connection");
+                let connect = |_| TcpStream::connect(address).expect("a connection is established");
                 scope.spawn(move || (0..EACH).map(connect).collect::<Vec<_>>())
             })
             .collect();
@@ -219,7 +219,9 @@ fn accepting_that_is_cancelled_and_begun_again_amid_a_storm_loses_nobody() {
             loop {
                 let completion = next.take().unwrap_or_else(|| harness.completion(accept));
                 match completion.outcome {
-                    Outcome::Accepted(new) => assert!(came.insert(new.peer), "{new:?} came twice"),
+                    Outcome::Accepted(new) => {
+                        assert!(came.insert(new.peer), "{new:?} was accepted twice")
+                    }
                     Outcome::Failed(error) => {
                         assert_eq!(error.failure, Failure::Cancelled);
                         break;
@@ -230,7 +232,7 @@ fn accepting_that_is_cancelled_and_begun_again_amid_a_storm_loses_nobody() {
             accept = harness.submit(listening.end.lane, Op::Accept(listening.end.socket));
         }
         eprintln!("accepted in {rounds} rounds");
-        storm.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
+        storm.into_iter().flat_map(|thread| thread.join().expect("no thread panicked")).collect()
     });
     let local = |peer: &TcpStream| Address::from(peer.local_addr().expect("an address"));
     assert_eq!(came, peers.iter().map(local).collect());
@@ -238,9 +240,9 @@ fn accepting_that_is_cancelled_and_begun_again_amid_a_storm_loses_nobody() {
     harness.finish();
 }
 
-/// The number that the next descriptor of this process gets.
+/// Returns the number that the next descriptor of this process gets.
 fn next_number() -> i32 {
-    std::fs::File::open("/dev/null").expect("a descriptor").as_raw_fd()
+    std::fs::File::open("/dev/null").expect("the descriptor opens").as_raw_fd()
 }
 
 #[test]
@@ -261,13 +263,14 @@ fn a_handle_number_that_is_used_again_at_once_gets_only_its_own() {
     let mut used_again = 0;
     for round in 0..ROUNDS {
         let stream = harness.receive(near, ReceiveMode::Stream);
-        // Under way when the end comes.
+        // This send is in flight when the end arrives.
         let lost = harness.send(far, &vec![1; BUFFER_BYTES]);
         let address = listening.address;
         let driver = harness.driver.clone();
         let begun = Arc::new(Mutex::new(None));
         let successor = begun.clone();
-        // Cancelled three times over, closed, and another in its place, with nothing in between.
+        // The receives are cancelled three times, the socket is closed, and another takes its slot,
+        // with nothing in between.
         harness.cancel_receives(near);
         harness.on(lane, move |lane| {
             (0..3).for_each(|_| lane.cancel(near.socket, Cancel::Everything));
@@ -300,7 +303,7 @@ fn a_handle_number_that_is_used_again_at_once_gets_only_its_own() {
     harness.finish();
 }
 
-/// The ways in which a worker with everything in flight ends.
+/// The ways to end a worker that has every kind of operation in flight.
 #[derive(Clone, Copy, Debug)]
 enum Ending {
     InAStepOfItsOwn,
@@ -331,7 +334,8 @@ fn a_lane_that_goes_with_everything_in_flight_leaves_nothing() {
     }
 }
 
-/// Ends a lane with accepts, connects, receives and sends in flight, while peers go on sending.
+/// Ends a lane with accepts, connects, receives and sends in flight, while the peers continue to
+/// send.
 fn leave(harness: Harness, end: Ending) {
     const PEERS: usize = 20;
     let any: Address = "127.0.0.1:0".parse().expect("an address");
@@ -353,18 +357,18 @@ fn leave(harness: Harness, end: Ending) {
     }
     std::thread::scope(|scope| {
         for (mut peer, _) in peers {
-            peer.set_write_timeout(Some(PATIENCE)).expect("a time-out");
-            // Until the other end is gone.
+            peer.set_write_timeout(Some(PATIENCE)).expect("the time-out can be set");
+            // Sends until the other end is gone.
             scope.spawn(move || while peer.write_all(&[7; BUFFER_BYTES]).is_ok() {});
         }
         let address = listening.address.socket_addr();
-        let late = |_| TcpStream::connect(address).expect("a connection");
+        let late = |_| TcpStream::connect(address).expect("a connection is established");
         let _late: Vec<_> = match end {
             Ending::BeforeTheKernelHasSeenAnything => Vec::new(),
             Ending::InAStepOfItsOwn | Ending::ByAPanic => {
                 let held = || (harness.port.counters().buffers_used > 0).then_some(());
                 harness.until("the streams to bring something", held);
-                // From here on peers are accepted and bytes received that nobody takes.
+                // From here on no code takes the accepted peers and the received bytes.
                 harness.driver.take_at_most(0);
                 let late = (0..5).map(late).collect();
                 (0..2).for_each(|_| harness.on(harness.lane(0), |_| ()));
@@ -383,18 +387,18 @@ fn leave(harness: Harness, end: Ending) {
         }
         let drained = harness.port.drain(PATIENCE);
         assert_eq!(drained.workers, 0);
-        assert!(drained.leaked > PEERS as u64, "it was in flight: {drained:?}");
+        assert!(drained.leaked > PEERS as u64, "the operation was not in flight: {drained:?}");
         harness.driver.forget();
     });
     drop((harness, full));
 }
 
-/// Submits one of each kind on every socket, and connects that nobody answers.
+/// Submits one operation of each kind on every socket, and connects that get no answer.
 fn begin_everything(driver: &Driver, lane: &mut Lane, ends: &[End], nowhere: Address) {
     const CONNECTS: usize = 5;
     for end in ends {
         driver.submit(lane, Op::Receive(end.socket, ReceiveMode::Stream));
-        // More than the system takes from us while the peer reads nothing.
+        // The send is larger than the system accepts while the peer reads nothing.
         driver.submit(lane, Op::Send(end.socket, gather(&vec![9; 1 << 20])));
     }
     for _ in 0..CONNECTS {

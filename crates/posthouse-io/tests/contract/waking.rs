@@ -1,4 +1,4 @@
-//! Sleeping and waking: no wake-up is lost, a sleep ends in time, a step gets its share.
+//! Sleeping and waking: no wake-up is lost, a sleep ends in time, every step gets its share.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ pub fn a_wake_is_not_lost_whether_the_worker_sleeps_runs_or_goes_to_sleep(harnes
     let rounds = if harness.real { 20_000 } else { 200 };
     let mut posted = 0;
     for round in 0..rounds {
-        // Some commands at a time, so that wake-ups also meet a worker that runs.
+        // Posts some commands at a time, so that wake-ups also reach a running worker.
         for _ in 0..=round % 4 {
             let done = done.clone();
             let driver = harness.driver.clone();
@@ -43,7 +43,7 @@ pub fn workers_wake_each_other(harness: &Harness) {
     });
 }
 
-/// Goes from lane to lane.
+/// A ball that is passed from lane to lane.
 struct Ball {
     driver: Arc<Driver>,
     port: CompletionPort,
@@ -64,7 +64,7 @@ impl Ball {
     }
 }
 
-/// A port of the same kind without workers.
+/// Opens a port of the same kind, without workers.
 fn open(harness: &Harness, io_workers: usize) -> CompletionPort {
     let options =
         Options { layout: Some(harness.selected.layout), io_workers, ..Options::default() };
@@ -84,7 +84,7 @@ pub fn a_sleep_ends_when_its_time_is_over_and_not_before(harness: &Harness) {
     .expect("the worker starts");
     assert_eq!(port.drain(PATIENCE), Drained::default());
     let times = lock(&times);
-    // A worker may wake for no reason, and then the step's time is not over.
+    // A worker may wake without a reason, before the time of its step has passed.
     let first = times[0];
     let last = times[4];
     assert!(last > first, "time passes while a worker sleeps: {times:?}");

@@ -51,7 +51,7 @@ fn uring_is_forced_unless_another_is_asked_for() {
         says(&reason, &["POSTHOUSE_BACKEND"]);
         assert_eq!(chosen(Backend::Readiness), ("readiness", "requested".to_owned()));
 
-        // Forced, it does not fall back.
+        // A forced backend has no fallback.
         let layout = Some(Layout::Shared);
         let options = Options { layout, ..Options::default() };
         let error = CompletionPort::open(Backend::Auto, &options);
@@ -83,7 +83,7 @@ fn nonsense_is_refused_where_it_is_read() {
     if in_own_process_with(test, Some("kqueue")) {
         let error = opened(Backend::Auto).expect_err("nonsense").to_string();
         says(&error, &["POSTHOUSE_BACKEND=kqueue", "auto", "iocp", "uring", "readiness"]);
-        // Whoever asks for one does not read it.
+        // The port does not read the variable if the options name a backend.
         assert_eq!(chosen(Backend::Uring).0, "uring");
         assert_eq!(chosen(Backend::Readiness).0, "readiness");
     }

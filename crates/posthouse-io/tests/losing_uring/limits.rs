@@ -12,8 +12,8 @@ use crate::own_process::in_own_process;
 use crate::{fallen_back, says};
 use posthouse_process::Holdings;
 
-/// Locked memory is bounded for each user, and not for root. Not every kernel counts a ring as
-/// locked: then there is nothing to lose, and the port says uring.
+/// Locked memory is limited for each user, and not for root. Some kernels do not count a ring as
+/// locked memory: then the ring opens, and the port reports uring.
 #[test]
 fn without_locked_memory() {
     if !is_here(&Backend::Uring) {
@@ -29,7 +29,7 @@ fn without_locked_memory() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Memlock, none).expect("the limit is lowered");
     let nobody = rustix::process::Uid::from_raw(65_534);
-    set_thread_res_uid(nobody, nobody, nobody).expect("another user");
+    set_thread_res_uid(nobody, nobody, nobody).expect("the process can become another user");
     if a_ring_is_refused() {
         let reason = fallen_back();
         says(&reason, &["locked memory", "ulimit -l"]);
@@ -38,18 +38,19 @@ fn without_locked_memory() {
     }
     let (port, selected) =
         CompletionPort::open(Backend::Auto, &Options::default()).expect("the port opens");
-    eprintln!("NOT TESTED: this kernel gives a ring to who may lock no memory");
+    eprintln!("NOT TESTED: this kernel grants a ring to a user who may lock no memory");
     assert_eq!(selected.backend, "uring");
     drop(port);
 }
 
-/// Whether the kernel refuses what the backend needs, asked without the backend.
+/// Returns whether the kernel refuses a ring. The check does not use the backend.
 fn a_ring_is_refused() -> bool {
     let ring: std::io::Result<IoUring> = IoUring::builder().setup_cqsize(8192).build(1024);
     ring.is_err_and(|error| error.raw_os_error() == Some(libc::ENOMEM))
 }
 
-/// With few descriptors it opens on either backend, or says why not; nothing is left either way.
+/// With few descriptors a port opens on either backend, or reports the reason why not. Nothing is
+/// left in either case.
 #[test]
 fn without_descriptors() {
     if !is_here(&Backend::Uring) {
@@ -85,8 +86,8 @@ fn without_descriptors() {
 fn open_with_room_for(room: u64, backend: Backend, options: &Options) -> std::io::Result<Selected> {
     let limit = getrlimit(Resource::Nofile);
     let before = Holdings::now();
-    // Closed again, so this is the next number that the system gives.
-    let next = std::fs::File::open("/dev/null").expect("a descriptor").as_raw_fd();
+    // The descriptor is closed at once, so the next file gets its number again.
+    let next = std::fs::File::open("/dev/null").expect("the descriptor opens").as_raw_fd();
     let next = u64::try_from(next).expect("a number");
     let low = Rlimit { current: Some(next + room), maximum: limit.maximum };
     setrlimit(Resource::Nofile, low).expect("the limit is lowered");

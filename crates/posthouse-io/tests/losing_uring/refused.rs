@@ -11,7 +11,7 @@ use crate::harness::is_here;
 use crate::own_process::in_own_process;
 use crate::{fallen_back, forced, says};
 
-/// From linux/io_uring.h.
+/// The value in linux/io_uring.h.
 const REGISTER_ENABLE_RINGS: u32 = 12;
 const REGISTER_PBUF_RING: u32 = 22;
 
@@ -19,10 +19,10 @@ const REGISTER_PBUF_RING: u32 = 22;
 const WHAT_TO_DO: &str = "kernel.io_uring_disabled";
 const TOO_OLD: &str = "Linux 6.1";
 
-/// A system call that a sandbox fails, and its error number.
+/// A system call that the sandbox fails, and its error number.
 struct Refused {
     call: libc::c_long,
-    /// Only this operation of `io_uring_register`.
+    /// The only operation of `io_uring_register` that fails; `None` means all.
     only: Option<u32>,
     errno: libc::c_int,
 }
@@ -37,15 +37,16 @@ impl Refused {
                 SeccompCmpOp::Eq,
                 u64::from(operation),
             );
-            SeccompRule::new(vec![condition.expect("a condition")]).expect("a rule")
+            SeccompRule::new(vec![condition.expect("the condition is valid")])
+                .expect("the rule is valid")
         };
         let rules = BTreeMap::from([(self.call, self.only.map(rule).into_iter().collect())]);
         let refusal = SeccompAction::Errno(self.errno.cast_unsigned());
-        let machine = std::env::consts::ARCH.try_into().expect("a machine that has seccomp");
+        let machine = std::env::consts::ARCH.try_into().expect("the machine supports seccomp");
         let filter = SeccompFilter::new(rules, SeccompAction::Allow, refusal, machine);
         let program: BpfProgram =
-            filter.expect("a filter").try_into().expect("a program of the filter");
-        apply_filter_all_threads(&program).expect("a sandbox");
+            filter.expect("the filter is valid").try_into().expect("a program of the filter");
+        apply_filter_all_threads(&program).expect("the sandbox can be entered");
     }
 }
 
@@ -56,7 +57,7 @@ fn refuse(call: libc::c_long, only: Option<u32>, errno: libc::c_int, parts: &[&s
     let error = forced();
     says(&error, &["cannot use io_uring: "]);
     says(&error, parts);
-    assert_eq!(fallen_back(), error, "one text for both");
+    assert_eq!(fallen_back(), error, "the two errors have different texts");
     eprintln!("{error}");
 }
 
@@ -105,7 +106,8 @@ fn setup_without_locked_memory() {
     }
 }
 
-/// The ring is there by then, with its descriptor and its memory: nothing of it may be left.
+/// The ring exists at that point, with its descriptor and its memory, and all of it must be
+/// released.
 #[test]
 fn enter_denied() {
     if !is_here(&posthouse_io::Backend::Uring) {

@@ -1,6 +1,6 @@
 //! Captures the log of the process. Tests of several crates include this file.
 
-#![allow(dead_code, unreachable_pub, reason = "not everyone asks for all of it")]
+#![allow(dead_code, unreachable_pub, reason = "not every test uses all of it")]
 
 use std::io::{self, Write};
 use std::sync::{Mutex, Once, PoisonError};
@@ -40,14 +40,14 @@ pub fn keep() {
             .with_ansi(false)
             .with_writer(Keep)
             .finish();
-        tracing::subscriber::set_global_default(subscriber).expect("nobody else keeps a log");
+        tracing::subscriber::set_global_default(subscriber).expect("no other test keeps a log");
     });
 }
 
 /// The lines so far that contain this text.
 pub fn lines(text: &str) -> Vec<String> {
     let bytes = LINES.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let log = String::from_utf8(bytes).expect("a log is text");
+    let log = String::from_utf8(bytes).expect("the log is UTF-8");
     log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
 }
 

@@ -13,7 +13,7 @@ use crate::fixture::{Fixture, gather, open};
 /// Makes a mistake and returns the panic text of the world: its seed, the time and the fault.
 fn verdict<T>(act: impl FnOnce() -> T) -> String {
     let payload = catch_unwind(AssertUnwindSafe(|| drop(act()))).expect_err("a checker fires");
-    let text = payload.downcast_ref::<String>().cloned().expect("with a text");
+    let text = payload.downcast_ref::<String>().cloned().expect("the panic has a text");
     assert!(text.starts_with("simulation, seed 7, at "), "{text}");
     text
 }
@@ -172,7 +172,7 @@ fn a_port_dropped_with_operations_in_flight_is_a_bug() {
     assert_says(|| fixture, "dropped with 2 operations in flight");
 }
 
-/// A port with a part open, on the disk that it has it on.
+/// Opens a part on a disk, and returns both.
 fn with_part() -> (DiskFixture, File) {
     let disk_fixture = DiskFixture::on(&Network::with(7, Faults::none()));
     let file = disk_fixture.part_with("p", b"part");
@@ -238,7 +238,8 @@ fn nothing_is_in_flight_beside_a_change_of_a_file() {
     let write = |file: &File| DiskFixture::write_op(file, 0, b"x");
     let truncate = |file: &File| FileOp::Truncate { file: file.clone(), bytes: 0 };
     let sync = |file: &File| FileOp::Sync { file: file.clone() };
-    // Also where the first has finished and nobody has taken that.
+    // The checker also finds it if the first operation has completed and its completion was not
+    // taken.
     for immediate_ppm in [0, 1_000_000] {
         for pair in 0..4 {
             let (disk_fixture, file) = with_part();
@@ -358,6 +359,6 @@ fn a_worker_cannot_wait() {
     };
     port.spawn(LaneId(0), "waiter", step).unwrap();
     let payload = catch_unwind(AssertUnwindSafe(|| network.settle())).expect_err("it panics");
-    let text = payload.downcast_ref::<&str>().expect("with a text");
+    let text = payload.downcast_ref::<&str>().expect("the panic has a text");
     assert!(text.contains("cannot be done on one"), "{text}");
 }

@@ -30,7 +30,10 @@ fn fate(content: &[u8], offset: usize, byte: u8) -> Fate {
     let there = content.get(offset..).unwrap_or_default();
     let there = &there[..there.len().min(10)];
     let kept = there.iter().take_while(|other| **other == byte).count();
-    assert!(there[kept..].iter().all(|other| *other == 0), "{there:?}: nobody has written that");
+    assert!(
+        there[kept..].iter().all(|other| *other == 0),
+        "{there:?}: no writer wrote this content"
+    );
     match kept {
         10 => Fate::Kept,
         0 if there.is_empty() => Fate::Lost,
@@ -51,7 +54,7 @@ fn any_of_the_writes_that_were_not_synced_are_kept_lost_or_torn() {
         }
         disk_fixture.disk.crash();
         let [(name, content)] = &disk_fixture.disk.parts()[..] else {
-            panic!("seed {seed}: it is lost")
+            panic!("seed {seed}: the file is lost")
         };
         assert_eq!((&**name, &content[..6]), ("p", &b"synced"[..]), "seed {seed}");
         let fates = [(6, b'a'), (16, b'b'), (26, b'c')].map(|(at, byte)| fate(content, at, byte));
@@ -144,7 +147,7 @@ fn what_was_published_is_there_whole_however_its_part_fares() {
             "seed {seed}"
         );
         let (file, bytes) = disk_fixture.part("p").unwrap();
-        assert_eq!(bytes, 0, "seed {seed}: what others see is no part any more");
+        assert_eq!(bytes, 0, "seed {seed}: others see a part");
         disk_fixture.write_all(&file, 0, b"other");
         assert_eq!(
             disk_fixture.disk.read("a/b/c").as_deref(),
@@ -152,7 +155,7 @@ fn what_was_published_is_there_whole_however_its_part_fares() {
             "seed {seed}"
         );
     }
-    assert_eq!(seen, [0, 1].into(), "its own name is gone, or back");
+    assert_eq!(seen, [0, 1].into(), "the part's own name was not both kept and lost");
 }
 
 #[test]
@@ -171,12 +174,12 @@ fn a_crash_can_come_between_the_two_moments_of_a_publication() {
         disk_fixture.fixture.network.run_until(Some(ms(seed % 12)), || None::<()>);
         disk_fixture.disk.crash();
         let content = disk_fixture.disk.read("directory/name");
-        let (tag, result) = disk_fixture.next().expect("it completes");
+        let (tag, result) = disk_fixture.next().expect("the operation completes");
         assert_eq!(tag, publish);
         match result {
             Ok(_) => {
                 completed += 1;
-                assert!(content.is_some(), "seed {seed}: it is on the disk");
+                assert!(content.is_some(), "seed {seed}: the file is not on the disk");
             }
             Err(failure) => assert_eq!(failure, Failure::Disk, "seed {seed}"),
         }
@@ -188,7 +191,7 @@ fn a_crash_can_come_between_the_two_moments_of_a_publication() {
         match content {
             Some(content) => {
                 linked += 1;
-                assert_eq!(content, b"published", "seed {seed}: whole or not at all");
+                assert_eq!(content, b"published", "seed {seed}: a partial file is visible");
             }
             None => not_linked += 1,
         }
@@ -214,11 +217,11 @@ fn what_another_is_just_publishing_is_there_for_certain_once_its_name_is_synced(
             disk_fixture.set_faults(slow.clone());
             disk_fixture.submit(disk_fixture.publish_op("p", &part, "directory/name"));
             let linked = || disk_fixture.disk.read("directory/name");
-            disk_fixture.fixture.network.run_until(None, linked).expect("it is linked");
+            disk_fixture.fixture.network.run_until(None, linked).expect("the file can be linked");
             disk_fixture.set_faults(Faults::none());
-            let (file, _) = disk_fixture.open("directory/name").expect("it can be seen");
+            let (file, _) = disk_fixture.open("directory/name").expect("the file is visible");
             if synced {
-                disk_fixture.sync_name("directory/name", &file).expect("synced");
+                disk_fixture.sync_name("directory/name", &file).expect("the file can be synced");
             }
             disk_fixture.disk.crash();
             lost += u64::from(disk_fixture.disk.read("directory/name").is_none());
@@ -254,7 +257,7 @@ fn a_sync_that_has_completed_has_synced() {
         disk_fixture.submit(FileOp::Sync { file });
         disk_fixture.fixture.network.run_until(Some(ms(seed % 12)), || None::<()>);
         disk_fixture.disk.crash();
-        if disk_fixture.next().expect("it completes").1.is_ok() {
+        if disk_fixture.next().expect("the operation completes").1.is_ok() {
             completed += 1;
             assert_eq!(
                 disk_fixture.disk.parts(),
@@ -293,7 +296,7 @@ fn what_was_opened_before_a_crash_is_dead() {
             disk_fixture.directory.usage().unwrap(),
             Usage { bytes: 8, files: 2, empty_directories: 0 }
         );
-        // A new directory does not bring the old file back to life, nor does the old one help.
+        // Neither a new directory nor the old one revives the old handles.
         let disk_fixture = disk_fixture.again();
         assert_eq!(disk_fixture.remove_part("p", &part), dead);
         let (again, bytes) = disk_fixture.part("p").unwrap();

@@ -1,4 +1,4 @@
-//! Simulated disks: what each operation on files does, and how long it takes.
+//! Simulated disks: the effects of each file operation, and its duration.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -56,7 +56,7 @@ fn a_part_becomes_a_file() {
     disk_fixture.publish("p", &file, "in/the/house").unwrap();
     assert_eq!(disk_fixture.disk.files(), ["in/the/house"]);
     assert_eq!(disk_fixture.disk.read("in/the/house").unwrap(), b"hello world");
-    assert_eq!(disk_fixture.part_names(), ["p"], "its own name stays");
+    assert_eq!(disk_fixture.part_names(), ["p"], "the part lost its own name");
     disk_fixture.remove_part("p", &file).unwrap();
     assert_eq!(disk_fixture.part_names(), [""; 0]);
     assert_eq!(disk_fixture.disk.read("in/the/house").unwrap(), b"hello world");
@@ -111,7 +111,7 @@ fn a_part_without_any_name_cannot_be_published() {
     let file = disk_fixture.part_with("p", b"x");
     disk_fixture.remove_part("p", &file).unwrap();
     disk_fixture.remove_part("p", &file).unwrap();
-    assert_eq!(disk_fixture.read(&file, 0, 9).unwrap(), b"x", "its holder still has it");
+    assert_eq!(disk_fixture.read(&file, 0, 9).unwrap(), b"x", "the holder has lost the part");
     assert_eq!(disk_fixture.publish("p", &file, "name"), Err(Failure::NotFound));
 }
 
@@ -146,7 +146,7 @@ fn a_part_is_locked_until_its_last_clone_is_dropped() {
     drop(file);
     let refused = || disk_fixture.part("p").map(|_| ());
     assert_eq!(refused(), Err(Failure::Locked));
-    assert!(disk_fixture.part("q").is_ok(), "another part is another lock");
+    assert!(disk_fixture.part("q").is_ok(), "two parts share a lock");
     drop(clone);
     assert_eq!(refused(), Ok(()));
 }
@@ -306,18 +306,26 @@ fn a_full_disk_takes_what_there_is_room_for() {
     assert_eq!(disk_fixture.write(&file, 0, b"123"), Ok(3));
     assert_eq!(disk_fixture.write(&file, 3, b"456789"), Ok(4), "twelve bytes in all");
     assert_eq!(disk_fixture.write(&file, 7, b"8"), Err(Failure::NoSpace));
-    assert_eq!(disk_fixture.write(&file, 0, b"abc"), Ok(3), "what is there can be written over");
+    assert_eq!(disk_fixture.write(&file, 0, b"abc"), Ok(3), "existing bytes cannot be overwritten");
     assert_eq!(disk_fixture.part("q").map(|_| ()), Err(Failure::NoSpace));
     assert_eq!(disk_fixture.publish("p", &file, "b"), Ok(()), "a name takes no room");
     disk_fixture.remove_part("p", &file).unwrap();
     assert!(disk_fixture.disk.remove("b"));
-    assert_eq!(disk_fixture.part("q").map(|_| ()), Err(Failure::NoSpace), "while it is open");
+    assert_eq!(
+        disk_fixture.part("q").map(|_| ()),
+        Err(Failure::NoSpace),
+        "the space of an open file was freed"
+    );
     drop(file);
     let (file, _) = disk_fixture.part("q").unwrap();
     assert_eq!(disk_fixture.write(&file, 0, &[1; 100]), Ok(7));
     disk_fixture.disk.capacity(u64::MAX);
     assert_eq!(disk_fixture.write(&file, 7, &[1; 100]), Ok(100));
-    assert_eq!(disk_fixture.fixture.network.fault_counts().disk_full, 0, "that is no chance");
+    assert_eq!(
+        disk_fixture.fixture.network.fault_counts().disk_full,
+        0,
+        "a full disk was counted as a fault"
+    );
 }
 
 #[test]

@@ -16,12 +16,12 @@ pub(crate) struct DiskFixture {
     pub(crate) directory: Directory,
 }
 
-/// Returns the result of an operation on files.
+/// Returns the result of a file operation.
 pub(crate) fn result(outcome: Outcome) -> Result<FileOutcome> {
     match outcome {
         Outcome::File(outcome) => Ok(*outcome),
         Outcome::Failed(error) => Err(error.failure),
-        other => panic!("no outcome of an operation on files: {other:?}"),
+        other => panic!("not an outcome of a file operation: {other:?}"),
     }
 }
 
@@ -35,7 +35,7 @@ impl DiskFixture {
         Self { fixture: Fixture::new(network), directory: disk.directory(), disk }
     }
 
-    /// A port that comes after a crash.
+    /// Opens another port after a crash.
     pub(crate) fn again(self) -> Self {
         let network = self.fixture.network.clone();
         self.fixture.end_clean();
@@ -88,7 +88,7 @@ impl DiskFixture {
         }
     }
 
-    /// A part with these bytes in it, not synced.
+    /// Creates a part with these bytes, not synced.
     pub(crate) fn part_with(&self, name: &str, bytes: &[u8]) -> File {
         let (file, _) = self.part(name).unwrap();
         self.write_all(&file, 0, bytes);
@@ -113,7 +113,7 @@ impl DiskFixture {
     pub(crate) fn write(&self, file: &File, offset: u64, bytes: &[u8]) -> Result<usize> {
         match self.perform(Self::write_op(file, offset, bytes))? {
             FileOutcome::Written { bytes: written, data } => {
-                assert!(data.slices().flatten().eq(bytes), "the memory comes back");
+                assert!(data.slices().flatten().eq(bytes), "the write returned other bytes");
                 Ok(written)
             }
             other => panic!("{other:?}"),
@@ -186,7 +186,7 @@ impl DiskFixture {
         }
     }
 
-    /// The parts' names.
+    /// Returns the names of the parts.
     pub(crate) fn part_names(&self) -> Vec<String> {
         self.disk.parts().into_iter().map(|(name, _)| name).collect()
     }

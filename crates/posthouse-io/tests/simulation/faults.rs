@@ -1,4 +1,4 @@
-//! Every fault that can be asked for really happens, and is counted.
+//! Every configured fault happens, and is counted.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn submissions_finish_at_once_or_later() {
     let faults = Faults { immediate_ppm: 0, ..Faults::none() };
     let tally = tally(faults);
     assert!(tally.immediate == 0 && tally.delayed > 0, "{tally:?}");
-    // At once means before the step ends.
+    // An immediate operation completes before the step ends.
     for (immediate_ppm, expected) in [(ALWAYS, true), (0, false)] {
         let fixture = fixture(Faults { immediate_ppm, ..Faults::none() });
         let (socket, _raw, _) = fixture.pair();
@@ -128,7 +128,10 @@ fn receives_fail_for_want_of_buffers_and_lose_nothing() {
             fixture.network.set_faults(Faults::none());
             assert!(matches!(fixture.receive(socket), Outcome::Received(b) if *b == *b"kept"));
         } else {
-            assert!(matches!(outcome, Outcome::Received(_)), "it failed at its submission or not");
+            assert!(
+                matches!(outcome, Outcome::Received(_)),
+                "neither a failed submission nor received bytes"
+            );
         }
     }
 }
@@ -139,7 +142,7 @@ fn a_send_without_room_in_the_system_comes_back_whole() {
     let (socket, raw, _) = fixture.pair();
     fixture.network.set_faults(Faults { send_no_buffers_ppm: ALWAYS, ..Faults::none() });
     let outcome = fixture.send(socket, b"again");
-    let Outcome::Sent { bytes: 0, gather } = outcome else { panic!("nothing sent: {outcome:?}") };
+    let Outcome::Sent { bytes: 0, gather } = outcome else { panic!("no bytes sent: {outcome:?}") };
     assert_eq!((gather.len(), fixture.network.fault_counts().send_no_buffers), (5, 1));
     fixture.network.set_faults(Faults::none());
     assert!(matches!(fixture.perform(Op::Send(socket, gather)), Outcome::Sent { bytes: 5, .. }));
@@ -172,7 +175,7 @@ fn descriptors_are_short_for_a_while_and_the_peer_waits() {
     let connect = Op::Connect(socket, address);
     assert_eq!(failure(&fixture.perform(connect)), Some(Failure::NoDescriptors));
     assert_eq!(fixture.network.fault_counts().no_descriptors, 2);
-    // The shortage lasts, whatever the chance of another.
+    // A shortage that has begun lasts, whatever the chance of the next one.
     fixture.network.set_faults(Faults::none());
     fixture.network.run_until(Some(ms(50)), || None::<()>);
     let accept = fixture.submit(Op::Accept(listener));
@@ -204,7 +207,7 @@ fn connects_and_look_ups_fail_by_chance() {
     for _ in 0..30 {
         let socket = fixture.on_lane(Lane::socket);
         let outcome = fixture.perform(Op::Connect(socket, address));
-        let failure = failure(&outcome).expect("it fails");
+        let failure = failure(&outcome).expect("the operation fails");
         if !seen.contains(&failure) {
             seen.push(failure);
         }
@@ -222,13 +225,17 @@ fn reads_and_writes_of_files_are_short() {
     let content: Vec<u8> = (0..=255).collect();
     let (file, _) = disk_fixture.part("p").unwrap();
     let written = disk_fixture.write(&file, 0, &content).unwrap();
-    assert_eq!(disk_fixture.read(&file, written as u64, 1).unwrap(), b"", "no more than it says");
+    assert_eq!(
+        disk_fixture.read(&file, written as u64, 1).unwrap(),
+        b"",
+        "the disk wrote more bytes than it reported"
+    );
     let writes = disk_fixture.write_all(&file, 0, &content);
     let mut read = Vec::new();
     let mut reads = 0;
     while read.len() < content.len() {
         let piece = disk_fixture.read(&file, read.len() as u64, content.len()).unwrap();
-        assert!(!piece.is_empty(), "nothing is the end of the file");
+        assert!(!piece.is_empty(), "a read before the end of the file returned no bytes");
         read.extend(piece);
         reads += 1;
     }

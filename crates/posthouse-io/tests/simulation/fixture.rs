@@ -1,4 +1,4 @@
-//! A port whose lane the test itself uses: closures run on its worker, completions are kept.
+//! A port whose lane the test uses directly: closures run on its worker, and completions are kept.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -27,7 +27,7 @@ pub(crate) struct Fixture {
     next_tag: Mutex<u64>,
 }
 
-/// A port of the network.
+/// Opens a port of the network.
 pub(crate) fn open(network: &Network, layout: Layout, io_workers: usize) -> CompletionPort {
     let options =
         Options { layout: Some(layout), io_workers, buffer_bytes: 4096, ..Options::default() };
@@ -41,7 +41,7 @@ pub(crate) fn gather(bytes: &[u8]) -> Gather {
 }
 
 impl Fixture {
-    /// A port with one worker.
+    /// Opens a port with one worker.
     pub(crate) fn new(network: &Network) -> Self {
         Self::with(network, Layout::Pinned)
     }
@@ -76,7 +76,9 @@ impl Fixture {
         let job = Box::new(move |lane: &mut Lane| *out.lock().unwrap() = Some(job(lane)));
         self.shared.lock().unwrap().jobs.push_back(job);
         self.port.wake(LaneId(0));
-        self.network.run_until(None, || result.lock().unwrap().take()).expect("the worker runs it")
+        self.network
+            .run_until(None, || result.lock().unwrap().take())
+            .expect("the worker runs the step")
     }
 
     pub(crate) fn submit(&self, op: Op) -> Tag {
@@ -89,22 +91,22 @@ impl Fixture {
         tag
     }
 
-    /// Virtual time that has passed since `before`.
+    /// Returns the virtual time that has passed since `before`.
     pub(crate) fn since(&self, before: Duration) -> Duration {
-        self.network.now().checked_sub(before).expect("time does not go back")
+        self.network.now().checked_sub(before).expect("time never goes back")
     }
 
     pub(crate) fn steps(&self) -> usize {
         self.shared.lock().unwrap().steps
     }
 
-    /// The next completion; none, if nothing can happen before the time is over.
+    /// Returns the next completion, or `None` if no completion can arrive in time.
     pub(crate) fn completion(&self) -> Option<Completion> {
         let take = || self.shared.lock().unwrap().completions.pop_front();
         self.network.run_until(Some(Duration::from_mins(10)), take)
     }
 
-    /// The next completion, which is this operation's.
+    /// Returns the outcome of the next completion, which must be of this operation.
     pub(crate) fn outcome(&self, tag: Tag) -> Outcome {
         let completion = self.completion().expect("a completion comes");
         assert_eq!(completion.tag, tag, "{completion:?}");
@@ -134,8 +136,8 @@ impl Fixture {
         (self.on_lane(move |lane| lane.adopt_listener(listener)), local)
     }
 
-    /// The socket that was accepted for a scripted peer, that peer, and the listener, which goes on
-    /// accepting.
+    /// Returns the socket that was accepted for a scripted peer, the peer, and the listener, which
+    /// continues to accept.
     pub(crate) fn pair(&self) -> (Socket, RawStream, Socket) {
         let (listener, address) = self.listen("127.0.0.1:0");
         let accept = self.submit(Op::Accept(listener));

@@ -1,4 +1,4 @@
-//! Disks that hang, and operations that nobody awaits any more.
+//! Disks that hang, and abandoned operations.
 
 use posthouse_io::sim::{Faults, Network};
 use posthouse_io::{
@@ -24,10 +24,10 @@ fn what_a_disk_that_hangs_was_asked_for_ends_when_it_goes_on() {
     let file = disk_fixture.part_with("p", b"part");
     disk_fixture.disk.hang();
     let write = disk_fixture.submit(DiskFixture::write_op(&file, 4, b"ial"));
-    assert!(disk_fixture.next().is_none(), "nothing can happen");
+    assert!(disk_fixture.next().is_none(), "an operation completed on a hung disk");
     assert_eq!(disk_fixture.disk.parts()[0].1, b"part");
     disk_fixture.disk.resume();
-    assert_eq!(disk_fixture.next().expect("it ends").0, write);
+    assert_eq!(disk_fixture.next().expect("the operation ends").0, write);
     assert_eq!(disk_fixture.disk.parts()[0].1, b"partial");
     drop(file);
     disk_fixture.fixture.end_clean();
@@ -44,7 +44,10 @@ fn a_send_of_a_file_waits_for_a_disk_that_hangs_and_can_be_cancelled() {
         let mut gather = Gather::default();
         gather.push(Segment::File(Box::new(FilePart::new(file, 0, 9))));
         let send = disk_fixture.fixture.submit(Op::Send(socket, gather));
-        assert!(disk_fixture.fixture.completion().is_none(), "nothing can happen");
+        assert!(
+            disk_fixture.fixture.completion().is_none(),
+            "an operation completed on a hung disk"
+        );
         if cancels {
             disk_fixture.fixture.on_lane(move |lane| lane.cancel(socket, Cancel::Everything));
             let outcome = disk_fixture.fixture.outcome(send);
@@ -80,11 +83,11 @@ fn a_port_may_go_without_what_was_given_up_and_its_late_end_meets_nobody() {
             network.settle();
         }
         let counters = disk_fixture.fixture.port.counters();
-        assert_eq!(counters.submitted - counters.completed, 1, "it stays in flight");
+        assert_eq!(counters.submitted - counters.completed, 1, "the operation ended");
         drop(disk_fixture);
         there.resume();
         network.settle();
-        assert_eq!(there.parts()[0].1, b"partial", "it takes effect all the same");
+        assert_eq!(there.parts()[0].1, b"partial", "the operation had no effect");
     }
 }
 
@@ -95,7 +98,7 @@ fn a_lane_that_is_there_takes_the_late_end_of_what_was_given_up() {
     let list = disk_fixture.submit(FileOp::Usage { directory: disk_fixture.directory.clone() });
     give_up(&disk_fixture.fixture, list);
     disk_fixture.disk.resume();
-    assert_eq!(disk_fixture.next().expect("it ends").0, list);
+    assert_eq!(disk_fixture.next().expect("the operation ends").0, list);
     disk_fixture.fixture.end_clean();
 }
 
@@ -109,7 +112,7 @@ fn a_late_end_that_the_last_worker_leaves_behind_is_no_lost_completion() {
         lane.abandon(Tag(1));
         Turn::Done
     };
-    port.spawn(LaneId(0), "careless", step).expect("a worker");
+    port.spawn(LaneId(0), "careless", step).expect("the worker starts");
     network.settle();
     assert_eq!(port.drain(std::time::Duration::ZERO).leaked, 1);
 }

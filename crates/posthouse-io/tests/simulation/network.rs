@@ -28,7 +28,7 @@ fn nobody_listening_is_a_refusal_and_a_black_hole_is_silence() {
     assert_eq!(failure(&refused), Some(Failure::Refused));
     fixture.network.blackhole(address);
     let connect = fixture.submit(Op::Connect(other, address));
-    assert!(fixture.completion().is_none(), "nothing ever comes back");
+    assert!(fixture.completion().is_none(), "a connect to a black hole completed");
     fixture.on_lane(move |lane| lane.cancel(other, Cancel::Everything));
     assert_eq!(failure(&fixture.outcome(connect)), Some(Failure::Cancelled));
     fixture.close(&[socket, other]);
@@ -45,7 +45,7 @@ fn a_full_accept_queue_makes_peers_wait_and_then_time_out() {
     let up = peers.iter().filter(|peer| peer.is_connected()).count();
     let refused = peers.iter().filter(|peer| peer.is_refused()).count();
     assert_eq!((up, refused), (2, 1));
-    // Whoever comes back while there is room again gets in.
+    // A peer that connects after the queue has room again is accepted.
     let late = fixture.network.dial(address);
     fixture.network.run_until(Some(Duration::from_millis(100)), || None::<()>);
     assert!(!late.is_connected());
@@ -88,7 +88,7 @@ fn a_peer_that_leaves_the_accept_queue_may_vanish_and_accepting_goes_on() {
         let Outcome::Accepted(first) = fixture.outcome(accept) else { panic!("accepted") };
         *if first.peer == gone.local_address() { &mut came } else { &mut vanished } += 1;
     }
-    assert!(vanished > 5 && came > 5, "{vanished} vanished, {came} came");
+    assert!(vanished > 5 && came > 5, "{vanished} connections vanished, {came} arrived");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_foreign_server_can_be_played() {
         fixture.perform(Op::Connect(socket, server.local_address())),
         Outcome::Connected
     ));
-    let raw = server.accept().expect("it has come");
+    let raw = server.accept().expect("the peer has connected");
     assert!(server.accept().is_none());
     fixture.send(socket, b"hello");
     fixture.network.settle();

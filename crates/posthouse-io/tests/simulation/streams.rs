@@ -1,4 +1,4 @@
-//! Streams: what travels, and how streams end.
+//! Streams: their bytes, and their ends.
 
 use posthouse_io::sim::{Faults, Network};
 use posthouse_io::{Cancel, Failure, Layout, Op, Outcome, ReceiveMode, Socket};
@@ -16,7 +16,7 @@ fn failure(outcome: &Outcome) -> Option<Failure> {
     }
 }
 
-/// Everything that a socket receives, to the end or the failure.
+/// Returns all bytes that a socket receives, up to the end or a failure.
 fn read_out(fixture: &Fixture, socket: Socket) -> (Vec<u8>, Outcome) {
     let mut bytes = Vec::new();
     loop {
@@ -58,7 +58,7 @@ fn a_half_closed_connection_carries_the_other_direction() {
     raw.finish();
     let (bytes, end) = read_out(&fixture, socket);
     assert_eq!((&bytes[..], matches!(end, Outcome::Ended)), (&b"request"[..], true));
-    assert!(matches!(fixture.receive(socket), Outcome::Ended), "the end stays");
+    assert!(matches!(fixture.receive(socket), Outcome::Ended), "the end was lost");
     assert!(matches!(fixture.send(socket, b"reply"), Outcome::Sent { bytes: 5, .. }));
     fixture.on_lane(move |lane| lane.shutdown(socket));
     fixture.network.settle();
@@ -91,7 +91,7 @@ fn a_reset_can_overtake_data() {
     for seed in 0..100 {
         let fixture = Fixture::new(&Network::new(seed));
         let (socket, raw, _) = fixture.pair();
-        // It takes the data as soon as that is there.
+        // The receive takes the data as soon as it arrives.
         let receive = fixture.submit(Op::Receive(socket, ReceiveMode::Once));
         raw.send(b"last words");
         raw.reset();
@@ -118,7 +118,7 @@ fn a_reset_can_discard_what_was_not_taken() {
         assert!(b"last words".starts_with(&bytes));
         *if bytes.is_empty() { &mut lost } else { &mut kept } += 1;
     }
-    assert!(kept > 10 && lost > 10, "{kept} kept, {lost} lost");
+    assert!(kept > 10 && lost > 10, "{kept} streams were kept, {lost} lost");
 }
 
 #[test]
@@ -164,7 +164,11 @@ fn data_on_its_way_to_an_end_that_closes_brings_a_reset_back() {
     let (socket, raw, _) = fixture.pair();
     raw.send(b"too late");
     assert!(matches!(fixture.perform(Op::Close(socket)), Outcome::Closed));
-    assert_eq!(fixture.network.fault_counts().immediate, 1, "it was closed before the data came");
+    assert_eq!(
+        fixture.network.fault_counts().immediate,
+        1,
+        "the close did not come before the data"
+    );
     fixture.network.settle();
     assert!(raw.is_reset());
 }
@@ -199,7 +203,7 @@ fn a_stream_of_receives_keeps_its_order_where_others_lose_theirs() {
     let mut received = [Vec::new(), Vec::new()];
     let mut open = 2;
     while open > 0 {
-        let completion = fixture.completion().expect("it goes on to the end");
+        let completion = fixture.completion().expect("the stream continues to its end");
         let which = usize::from(completion.tag == tags[1]);
         match completion.outcome {
             Outcome::Received(buffer) => received[which].extend_from_slice(&buffer),
@@ -225,7 +229,7 @@ fn a_connection_reset_by_chance_never_looks_ended() {
         raw.finish();
         let (bytes, end) = read_out(&fixture, socket);
         match failure(&end) {
-            None => assert_eq!(bytes.len(), 50, "seed {seed}: ended, and not whole"),
+            None => assert_eq!(bytes.len(), 50, "seed {seed}: the stream ended early"),
             Some(failure) => assert_eq!(failure, Failure::Reset),
         }
         assert!(b"piece".repeat(10).starts_with(&bytes));
@@ -240,13 +244,13 @@ fn a_peer_that_stops_reading_fills_the_window_and_the_send_waits() {
     raw.stop_reading();
     assert!(matches!(fixture.send(socket, &[7; 1500]), Outcome::Sent { bytes: 1000, .. }));
     let waiting = fixture.submit(Op::Send(socket, gather(&[8; 500])));
-    assert!(fixture.completion().is_none(), "there is no room, for ever");
+    assert!(fixture.completion().is_none(), "a send into a full stream completed");
     assert_eq!((raw.received_bytes(), fixture.network.fault_counts().window_full), (0, 1));
     raw.resume_reading();
     assert!(matches!(fixture.outcome(waiting), Outcome::Sent { bytes: 500, .. }));
     fixture.network.settle();
     assert_eq!(raw.received_bytes(), 1500);
-    // The other way round: a script waits, too.
+    // In the other direction, a scripted peer waits, too.
     raw.send(&[9; 2500]);
     fixture.network.settle();
     assert_eq!(raw.unsent_bytes(), 1500);

@@ -44,7 +44,7 @@ fn a_sleep_ends_at_its_deadline_and_not_before() {
     network.run_until(Some(Duration::from_millis(30)), || None::<()>);
     let millis: Vec<u128> = times.lock().unwrap().iter().map(Duration::as_millis).collect();
     assert_eq!(millis, [0, 7, 14, 21, 28]);
-    assert_eq!(network.now(), Duration::from_millis(30), "a wait that ends in vain took its time");
+    assert_eq!(network.now(), Duration::from_millis(30), "the wait ended before its time-out");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn completions_wake_as_many_shared_workers_as_there_are() {
     network.settle();
     let taken = *taken.lock().unwrap();
     assert_eq!(taken.iter().sum::<usize>(), 100);
-    assert!(taken.iter().all(|count| *count > 0), "{taken:?}: each has had some");
+    assert!(taken.iter().all(|count| *count > 0), "{taken:?}: a worker got no completions");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! An echo server and its clients, written as the framework above would have to be: any order of
-//! completions, any pieces, every passing failure. What the clients get back is checked byte by
+//! An echo server and its clients. They handle completions in any order, pieces of any size, and
+//! every transient failure, as the framework above the port has to. The echoes are checked byte by
 //! byte.
 
 use std::collections::BTreeMap;
@@ -65,11 +65,11 @@ enum Piece {
 struct Peer {
     socket: Option<Socket>,
     is_connected: bool,
-    /// To send: what is in flight first.
+    /// The bytes to send; those in flight come first.
     out: Vec<u8>,
     is_sending: bool,
     shut: bool,
-    /// Receives: the next to submit, the next to look at, and those that came early.
+    /// The receives: the next to submit, the next to handle, and those that completed early.
     submitted: u64,
     looked_at: u64,
     early: BTreeMap<u64, Piece>,
@@ -84,7 +84,7 @@ struct Peer {
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one side")]
 struct App {
     plan: Plan,
-    /// A client's address to connect to; a server has none.
+    /// The address to which a client connects; `None` for a server.
     target: Option<Address>,
     adopt: Option<Listener>,
     listener: Option<Socket>,
@@ -135,7 +135,7 @@ impl App {
         self.retry(lane);
     }
 
-    /// Submits what is missing: the accept, or connects.
+    /// Submits the missing operations: the accept, or connects.
     fn retry(&mut self, lane: &mut Lane) {
         if let Some(listener) = self.listener
             && !self.stop
@@ -150,7 +150,7 @@ impl App {
                 && !peer.failed
                 && !peer.is_sending
             {
-                // While it connects, nothing else is in flight.
+                // No other operation is in flight while the client connects.
                 peer.is_sending = true;
                 lane.submit(tag(Kind::Connect, i, 0), Op::Connect(socket, target));
             }
@@ -225,7 +225,10 @@ impl App {
                     assert!(!bytes.is_empty() && !peer.ended);
                     if is_client {
                         let expected = (peer.received..).map(|at| byte(i, at));
-                        assert!(bytes.iter().copied().eq(expected.take(bytes.len())), "in order");
+                        assert!(
+                            bytes.iter().copied().eq(expected.take(bytes.len())),
+                            "the numbers are out of order"
+                        );
                     } else {
                         peer.out.extend(&bytes);
                     }
@@ -237,7 +240,7 @@ impl App {
         }
     }
 
-    /// Submits what a connection needs next.
+    /// Submits the next operations of a connection.
     fn go_on(&mut self, lane: &mut Lane, i: usize) {
         let stream_mode = self.plan.layout == Layout::Pinned && self.plan.seed.is_multiple_of(2);
         let pending = if stream_mode { 1 } else { 1 + (self.plan.seed / 2 % 4) as usize };
@@ -285,7 +288,7 @@ impl App {
         }
     }
 
-    /// After the test's word: ends what is left, and then the worker.
+    /// Ends the remaining connections, and then the worker, once the test has requested it.
     fn finish(&mut self, lane: &mut Lane) {
         for i in 0..self.peers.len() {
             let peer = &mut self.peers[i];
@@ -343,7 +346,7 @@ impl Side {
             let step = move |lane: &mut Lane| {
                 let turn = app.lock().unwrap().step(lane);
                 if turn == Turn::Done {
-                    // The others end, too.
+                    // Wakes the other workers, so that they end, too.
                     port_again.wake(lane.id());
                 }
                 turn
@@ -361,7 +364,7 @@ impl Side {
         self.app.lock().unwrap().peers.clear();
         let Counters { submitted, completed, sockets, buffers_used, .. } = self.port.counters();
         assert_eq!(submitted, completed, "seed {seed}: each operation has completed");
-        assert_eq!((sockets, buffers_used), (0, 0), "seed {seed}: nothing is left");
+        assert_eq!((sockets, buffers_used), (0, 0), "seed {seed}: resources are left");
     }
 }
 
@@ -394,11 +397,11 @@ fn every_byte_comes_back(layout: Layout) {
         let plan = plan(seed, layout);
         let mut faults = Faults::from_seed(seed).without_losses();
         if seed.is_multiple_of(3) {
-            // Narrower than any system's: nearly every send meets a full window.
+            // The window is smaller than in any system, so nearly every send meets a full one.
             faults.window_bytes = 1..=64;
         }
         let result = run(plan, faults, false);
-        assert_eq!(result.whole, plan.clients, "seed {seed}, {layout}: every client has all");
+        assert_eq!(result.whole, plan.clients, "seed {seed}, {layout}: a client lacks messages");
     }
 }
 
@@ -431,7 +434,7 @@ fn a_seed_decides_about_everything() {
             let diverges = one.lines.iter().zip(&two.lines).find(|(one, two)| one != two);
             assert_eq!(diverges, None, "seed {seed}, {layout}");
             assert_eq!(one.fingerprint, two.fingerprint, "seed {seed}, {layout}");
-            assert!(seen.insert(one.fingerprint), "seed {seed}, {layout}: as another run");
+            assert!(seen.insert(one.fingerprint), "seed {seed}, {layout}: two runs differ");
         }
     }
 }

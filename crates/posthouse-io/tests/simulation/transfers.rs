@@ -1,5 +1,5 @@
-//! Transfers onto a disk under every fault and through crashes, written as the framework above
-//! would have to be: a part is resumed after its correct beginning, synced, published, and removed.
+//! Transfers onto a disk, under every fault and through crashes. As in the framework above the
+//! port, a part is resumed after its correct beginning, synced, published, and removed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -44,7 +44,7 @@ impl Transfer {
         Self { name, path, content, step: Step::Open, is_published: false }
     }
 
-    /// Returns the next operation of the transfer; none if it is done.
+    /// Returns the next operation of the transfer, or `None` if the transfer is done.
     fn op(&self, disk_fixture: &DiskFixture) -> Option<FileOp> {
         let directory = disk_fixture.directory.clone();
         let name = self.name.as_str().into();
@@ -104,7 +104,10 @@ impl Transfer {
 /// Checks that each file on the disk is whole, and that each confirmed publication is there.
 fn check(seed: u64, disk_fixture: &DiskFixture, transfers: &[Transfer]) {
     for path in disk_fixture.disk.files() {
-        let transfer = transfers.iter().find(|transfer| transfer.path == path).expect("ours");
+        let transfer = transfers
+            .iter()
+            .find(|transfer| transfer.path == path)
+            .expect("the file belongs to a transfer");
         let content = disk_fixture.disk.read(&path);
         assert_eq!(content.as_ref(), Some(&transfer.content), "seed {seed}: {path} is not whole");
     }
@@ -133,7 +136,7 @@ fn crash(seed: u64, disk_fixture: DiskFixture, transfers: &mut [Transfer]) -> Di
     disk_fixture
 }
 
-/// Brings all files onto the disk; gives the fingerprint and what went wrong.
+/// Transfers all files to the disk. Returns the fingerprint and the counts of faults.
 fn run(seed: u64) -> (u64, FaultCounts) {
     let mut faults = Faults::from_seed(seed);
     faults.clock_jump_ppm = 0;
@@ -162,8 +165,8 @@ fn run(seed: u64) -> (u64, FaultCounts) {
             disk_fixture = crash(seed, disk_fixture, &mut transfers);
             continue;
         }
-        let (tag, result) = disk_fixture.next().expect("what is in flight completes");
-        let transfer = in_flight.remove(&tag).expect("it is in flight");
+        let (tag, result) = disk_fixture.next().expect("the operations in flight complete");
+        let transfer = in_flight.remove(&tag).expect("the operation is in flight");
         transfers[transfer].go_on(result);
         check(seed, &disk_fixture, &transfers);
     }
@@ -197,6 +200,6 @@ fn a_seed_decides_about_disks_and_crashes() {
         let one = run(seed);
         let two = run(seed);
         assert_eq!(one, two, "seed {seed}");
-        assert!(seen.insert(one.0), "seed {seed}: as another run");
+        assert!(seen.insert(one.0), "seed {seed}: two runs differ");
     }
 }

@@ -73,7 +73,7 @@ impl fmt::Display for EncodeError {
             ),
             Self::KindNotSupported { kind } => write!(
                 f,
-                "kind {kind} cannot be sent: only native framing carries kinds; send kind 0"
+                "kind {kind} cannot be sent: only native framing carries kinds; use kind 0"
             ),
             Self::KindReserved { kind } => write!(
                 f,

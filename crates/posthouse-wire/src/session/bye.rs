@@ -45,7 +45,7 @@ pub(crate) fn encode_bye(
 
 pub(crate) fn parse_bye(payload: &[u8]) -> Result<Bye, Violation> {
     let Some(([c0, c1, r0, r1, r2, r3], text)) = payload.split_first_chunk::<HEAD_BYTES>() else {
-        return Err(Violation::Malformed { kind: kind::BYE, why: "shorter than 6 bytes" });
+        return Err(Violation::Malformed { kind: kind::BYE, why: "it is shorter than 6 bytes" });
     };
     let retry_after_ms = u32::from_le_bytes([*r0, *r1, *r2, *r3]);
     let text = String::from_utf8_lossy(&text[..text.len().min(MAX_BYE_TEXT_BYTES)]);

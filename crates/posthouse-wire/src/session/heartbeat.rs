@@ -169,7 +169,8 @@ mod tests {
         next(6 * SECOND, SendQueue::Empty, Some(Beat::Pong));
         // A ping is a sign of life, too.
         heartbeat.last_activity = 5 * SECOND;
-        let (at, queue) = (8 * SECOND, SendQueue::Empty);
+        let at = 8 * SECOND;
+        let queue = SendQueue::Empty;
         assert_eq!(heartbeat.handle_deadline(at, queue), Ok(Some(Beat::Ping(1))));
         assert_eq!(heartbeat.handle_deadline(at, queue), Ok(None));
     }

@@ -72,7 +72,7 @@ impl<'a> HelloFrame<'a> {
     /// Parses a payload that begins with the magic. It ignores undefined flags and the bytes after
     /// the credential, which later versions may use.
     pub(super) fn parse(payload: &'a [u8]) -> Result<Self, Violation> {
-        let mut fields = Fields::new(&payload[MAGIC.len()..], kind::HELLO, "shorter than 41 bytes");
+        let mut fields = Fields::new(&payload[MAGIC.len()..], kind::HELLO, "it has under 41 bytes");
         let version = fields.u16()?;
         let features = fields.u32()?;
         let max_payload_bytes = fields.u32()?;
@@ -81,13 +81,13 @@ impl<'a> HelloFrame<'a> {
         let [flags] = fields.take()?;
         let credential_bytes = usize::from(fields.u16()?);
         if max_payload_bytes < MIN_PEER_PAYLOAD_BYTES {
-            return Err(malformed("a payload limit below 64 bytes"));
+            return Err(malformed("its payload limit is below 64 bytes"));
         }
         if credential_bytes > MAX_CREDENTIAL_BYTES {
-            return Err(malformed("a credential of more than 1024 bytes"));
+            return Err(malformed("its credential is longer than 1024 bytes"));
         }
         let Some(credential) = fields.rest().get(..credential_bytes) else {
-            return Err(malformed("shorter than its credential"));
+            return Err(malformed("it is shorter than its credential"));
         };
         Ok(Self {
             version,

@@ -349,7 +349,7 @@ fn each_reserved_kind_is_judged_once_hello_is_agreed() {
                 8 => Ok(OwnedEvent::Request(0)),
                 9 => Ok(OwnedEvent::Reply(0, ReplyStatus::Ok)),
                 10..=15 | 18..=21 => {
-                    Err(Violation::Malformed { kind: frame_kind, why: "number 0" })
+                    Err(Violation::Malformed { kind: frame_kind, why: "its number is 0" })
                 }
                 16..=31 => Ok(OwnedEvent::Nothing),
                 _ => Ok(OwnedEvent::Message(frame_kind, vec![0; 8])),

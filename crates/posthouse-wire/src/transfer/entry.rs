@@ -127,9 +127,9 @@ impl<'a> Entry<'a> {
     /// Returns the reason why no file or directory has this description.
     pub(super) fn fault(&self) -> Option<&'static str> {
         if self.size > MAX_FILE_SIZE {
-            Some("a size that no file has")
+            Some("a file size above the maximum")
         } else if self.kind == EntryKind::Directory && self.size > 0 {
-            Some("a directory with bytes")
+            Some("a directory whose size is not 0")
         } else {
             None
         }
@@ -161,7 +161,7 @@ impl OfferAttributes {
     pub(super) fn parse(block: &[u8]) -> Result<Self, Violation> {
         let malformed = |why| Violation::Malformed { kind: kind::OFFER, why };
         let mut attributes = Self::default();
-        let mut fields = Fields::new(block, kind::OFFER, "an attribute is cut short");
+        let mut fields = Fields::new(block, kind::OFFER, "an attribute is incomplete");
         while !fields.rest().is_empty() {
             let [attribute] = fields.take()?;
             let length = fields.u16()?;

@@ -22,7 +22,7 @@ pub enum TransferFailure<E> {
     Changed(&'static str),
     /// The quota has no room for the file.
     NoRoom,
-    /// The disk wrote no bytes of a write.
+    /// A write succeeded, and the disk stored none of its bytes.
     NothingWritten,
     /// The error that the caller gave: an error of the disk, or its own reason to end the transfer.
     Given(E),
@@ -44,17 +44,21 @@ impl<E> TransferFailure<E> {
     }
 }
 
-/// Writes the details that the code does not tell.
+/// Writes the details that the code of the abort does not contain.
 impl<E: fmt::Display> fmt::Display for TransferFailure<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Violation(violation) => violation.fmt(f),
-            Self::Exists { bytes: Some(bytes) } => write!(f, "it has {bytes} bytes"),
+            Self::Exists { bytes: Some(bytes) } => {
+                write!(f, "the existing file has {bytes} bytes")
+            }
             Self::Exists { bytes: None } | Self::HashDiffers => Ok(()),
-            Self::PrefixDiffers => f.write_str("what the other side holds is not its beginning"),
+            Self::PrefixDiffers => {
+                f.write_str("the bytes that the receiver holds are not the beginning of the file")
+            }
             Self::Changed(text) => f.write_str(text),
-            Self::NoRoom => f.write_str("it would exceed the quota of the directory"),
-            Self::NothingWritten => f.write_str("it takes no bytes"),
+            Self::NoRoom => f.write_str("the file would exceed the quota of the directory"),
+            Self::NothingWritten => f.write_str("a write stored no bytes"),
             Self::Given(error) => error.fmt(f),
         }
     }

@@ -67,7 +67,7 @@ impl fmt::Display for FileNameError {
             | NameFault::Absolute
             | NameFault::TooManyComponents
             | NameFault::EmptyComponent => "the file name",
-            _ => "a file name's part",
+            _ => "the file name component",
         };
         let of: String = self.of.chars().take(MAX_SHOWN_CHARS).collect();
         let more = if of.len() < self.of.len() { "..." } else { "" };
@@ -80,17 +80,31 @@ impl fmt::Display for NameFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("is empty"),
-            Self::NotUtf8 => f.write_str("is not UTF-8"),
-            Self::TooLong => write!(f, "has more than {MAX_FILE_NAME_BYTES} bytes"),
-            Self::Absolute => f.write_str("begins with /: names are relative"),
-            Self::TooManyComponents => write!(f, "has more than {MAX_COMPONENTS} parts"),
-            Self::EmptyComponent => f.write_str("has an empty part"),
-            Self::Dots => f.write_str("leads out of, or nowhere in, the directory"),
-            Self::ComponentTooLong => write!(f, "has more than {MAX_COMPONENT_BYTES} bytes"),
-            Self::Character(c) => write!(f, "has the character {c:?}, which names may not have"),
-            Self::Edge => f.write_str("begins with a space, or ends with a space or a dot"),
-            Self::Device => f.write_str("is a device for Windows"),
-            Self::Reserved => write!(f, "may mean {PARTS_DIRECTORY}, where unfinished files lie"),
+            Self::NotUtf8 => f.write_str("is not UTF-8; rename the file"),
+            Self::TooLong => write!(f, "is longer than {MAX_FILE_NAME_BYTES} bytes; shorten it"),
+            Self::Absolute => f.write_str("begins with /; use a relative name"),
+            Self::TooManyComponents => {
+                write!(f, "has more than {MAX_COMPONENTS} components; use fewer directories")
+            }
+            Self::EmptyComponent => {
+                f.write_str("has an empty component; remove the extra or trailing /")
+            }
+            Self::Dots => f.write_str("is not allowed; use a name without . and .. components"),
+            Self::ComponentTooLong => {
+                write!(f, "is longer than {MAX_COMPONENT_BYTES} bytes; shorten it")
+            }
+            Self::Character(c) => {
+                write!(f, "contains the character {c:?}, which is not allowed; rename the file")
+            }
+            Self::Edge => {
+                f.write_str("begins with a space, or ends with a space or a dot; rename the file")
+            }
+            Self::Device => f.write_str("is the name of a device on Windows; rename the file"),
+            Self::Reserved => write!(
+                f,
+                "is reserved: it can open {PARTS_DIRECTORY}, the directory of incomplete files; \
+                 rename the file"
+            ),
         }
     }
 }

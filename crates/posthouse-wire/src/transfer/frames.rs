@@ -233,10 +233,10 @@ pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Viola
         return Ok(None);
     }
     let malformed = |why| Violation::Malformed { kind, why };
-    let mut fields = Fields::new(payload, kind, "shorter than its fields");
+    let mut fields = Fields::new(payload, kind, "it is shorter than its fields");
     let id = fields.u32()?;
     if id == 0 {
-        return Err(malformed("number 0"));
+        return Err(malformed("its number is 0"));
     }
     let parsed = match kind {
         kind::OFFER => {
@@ -256,7 +256,7 @@ pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Viola
             let prefix = fields.take()?;
             TransferFrame::Accept { id, offset, limit, prefix }
         }
-        kind::CHUNK if fields.rest().is_empty() => return Err(malformed("no bytes")),
+        kind::CHUNK if fields.rest().is_empty() => return Err(malformed("its chunk is empty")),
         kind::CHUNK => TransferFrame::Chunk { id, bytes: fields.rest() },
         kind::CREDIT => TransferFrame::Credit { id, limit: fields.u64()? },
         kind::DONE => {
@@ -277,7 +277,7 @@ pub(crate) fn parse(frame: Frame<'_>) -> Result<Option<TransferFrame<'_>>, Viola
             let more = flags & MORE != 0;
             if more && fields.rest().is_empty() {
                 // No entry to continue after: the next request would get the same answer for ever.
-                return Err(malformed("more is to follow and nothing is there"));
+                return Err(malformed("it announces more entries and has none"));
             }
             TransferFrame::Listed { id, more, entries }
         }

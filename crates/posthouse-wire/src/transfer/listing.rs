@@ -21,7 +21,7 @@ impl<'a> ListingEntries<'a> {
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, &'static str> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (entry, after) = split(rest).ok_or("an entry is cut short")?;
+            let (entry, after) = split(rest).ok_or("an entry is incomplete")?;
             if let Some(fault) = entry.fault() {
                 return Err(fault);
             }

@@ -170,7 +170,7 @@ impl<E> FileReceiver<E> {
     ///
     /// Panics if `window_bytes` is 0.
     pub fn new(config: ReceiverConfig) -> Self {
-        assert!(config.window_bytes > 0, "a window has bytes");
+        assert!(config.window_bytes > 0, "a window of 0 bytes");
         let (kind, op) = match config.kind {
             EntryKind::File => (OpKind::LookUp, ReceiverOp::LookUp),
             EntryKind::Directory => (OpKind::LookUpDirectory, ReceiverOp::LookUpDirectory),
@@ -443,15 +443,15 @@ impl Holding {
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::LookingUp => "looking for it",
+            Self::LookingUp => "looking up its name",
             Self::MakingDirectory => "making the directory",
-            Self::Reserving(_) | Self::Counting => "reserving room",
-            Self::OpeningPart(_) => "opening its part",
-            Self::Holding(_) => "reading what is there",
-            Self::Truncating => "cutting its part",
+            Self::Reserving(_) | Self::Counting => "reserving space",
+            Self::OpeningPart(_) => "opening its part file",
+            Self::Holding(_) => "hashing the bytes that exist",
+            Self::Truncating => "truncating its part file",
             Self::Moving(_) => "writing",
             Self::SyncingName { .. } => "syncing its name",
-            Self::Publishing { .. } => "publishing",
+            Self::Publishing { .. } => "linking it to its name",
             Self::CleaningUp(_) | Self::Over => "cleaning up",
         })
     }

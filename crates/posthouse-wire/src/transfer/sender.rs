@@ -95,7 +95,7 @@ impl<E> FileSender<E> {
     ///
     /// Panics if `max_chunk_bytes` is 0.
     pub fn new(max_chunk_bytes: usize) -> Self {
-        assert!(max_chunk_bytes > 0, "a chunk has bytes");
+        assert!(max_chunk_bytes > 0, "a maximum chunk of 0 bytes");
         let mut sender = Self {
             max_chunk_bytes,
             state: State::Opening,
@@ -379,7 +379,7 @@ impl<E> FileSender<E> {
             unreachable!("checked in {:?}", self.state);
         };
         if self.file.is_none_or(|file| file.facts != now) {
-            let text = "its size or time is another than before";
+            let text = "its size or modification time differs from before";
             return self.fail(TransferFailure::Changed(text));
         }
         self.state = State::DoneSaid { hash, since: None };

@@ -24,7 +24,7 @@ pub enum TransferViolation {
         /// The offset from which the receiver asks the sender to send.
         offset: u64,
     },
-    /// An accept with offset 0 whose hash is not that of no bytes.
+    /// An accept with offset 0 whose hash is not the hash of an empty prefix.
     PrefixOfNothing,
     /// A frame that came before the accept, or after done.
     OutOfTurn {
@@ -69,29 +69,35 @@ impl TransferViolation {
 impl fmt::Display for TransferViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AcceptedTwice => f.write_str("what was accepted is accepted again"),
-            Self::OffsetBeyondSize { offset, size } => {
-                write!(f, "accepted from byte {offset} on, and the file has {size}")
-            }
-            Self::LimitBelowOffset { limit, offset } => {
-                write!(f, "accepted from byte {offset} on, and no further than to {limit}")
-            }
-            Self::PrefixOfNothing => {
-                f.write_str("accepted from the beginning, with another hash than that of nothing")
-            }
+            Self::AcceptedTwice => f.write_str("the receiver accepted the same offer twice"),
+            Self::OffsetBeyondSize { offset, size } => write!(
+                f,
+                "the receiver accepted the offer from byte {offset}, and the file has {size} bytes"
+            ),
+            Self::LimitBelowOffset { limit, offset } => write!(
+                f,
+                "the receiver accepted the offer from byte {offset}, and its credit ends before \
+                 that, at byte {limit}"
+            ),
+            Self::PrefixOfNothing => f.write_str(
+                "the receiver accepted the offer from byte 0, and its prefix hash is not the hash \
+                 of an empty prefix",
+            ),
             Self::OutOfTurn { kind } => {
-                write!(f, "a frame of kind {kind} before the accept or after done")
+                write!(f, "a frame of kind {kind} arrived before the accept or after the done")
             }
             Self::BeyondCredit { end, limit } => {
-                write!(f, "a chunk up to byte {end}, and the credit ends at {limit}")
+                write!(f, "a chunk ends at byte {end}, and the credit ends at byte {limit}")
             }
             Self::BeyondSize { end, size } => {
-                write!(f, "a chunk up to byte {end}, and {size} bytes were offered")
+                write!(f, "a chunk ends at byte {end}, and the offered file has {size} bytes")
             }
             Self::TooFew { received, size } => {
-                write!(f, "done after {received} of the {size} bytes that were offered")
+                write!(f, "the sender finished after {received} of the {size} offered bytes")
             }
-            Self::OtherHash => f.write_str("confirmed with another hash than it was told"),
+            Self::OtherHash => {
+                f.write_str("the receiver confirmed a different hash than the sender sent")
+            }
         }
     }
 }

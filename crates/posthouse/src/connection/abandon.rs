@@ -21,7 +21,7 @@ impl fmt::Display for Abandoned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { operations, example } = self;
         let s = if *operations == 1 { "" } else { "s" };
-        write!(f, "the system did not end {operations} operation{s}: {example}")
+        write!(f, "the system did not end {operations} operation{s}, such as: {example}")
     }
 }
 

@@ -211,7 +211,7 @@ impl Strand {
         let text = match &self.phase {
             Phase::Opening(_) => "connected, but no hello came in time (see Target::without_hello)",
             Phase::Connecting(connecting) if connecting.is_resolving() => {
-                "the look-up of the host name did not end in time"
+                "the host name could not be looked up in time"
             }
             _ => "no answer in time",
         };

@@ -100,12 +100,16 @@ impl Connection {
         let strand = &mut self.strand;
         let connects = strand.connects();
         let (close, reason) = match &mut strand.phase {
-            Phase::Opening(_) if !connects => {
-                not_admitted("no hello, or no proof, in time", "no hello in time")
-            }
+            Phase::Opening(_) if !connects => not_admitted(
+                "it sent no hello, or no proof of its key, in time",
+                "no hello in time",
+            ),
             Phase::Connecting(_) | Phase::Opening(_) => return strand.connect_timed_out(cx),
             Phase::Open(open) => match std::mem::replace(&mut open.awaits, Awaits::Nothing) {
-                Awaits::Admission(_) => not_admitted("not in time", "not admitted in time"),
+                Awaits::Admission(_) => {
+                    let why = "no admission within admission_timeout_ms";
+                    not_admitted(why, "not admitted in time")
+                }
                 Awaits::FirstMessage(_) => {
                     let text = "no first message in time";
                     let reason = DisconnectReason::new(DisconnectKind::TooSlow, text);
@@ -166,7 +170,7 @@ impl Connection {
         let sent = strand.stats.as_ref().map_or(0, |stats| stats.bytes_sent());
         let stall_ms = strand.config.options.stall_timeout_ms;
         if sent - sent_before < MIN_BYTES_PER_SECOND * stall_ms / 1000 {
-            let text = format!("{} bytes taken in {stall_ms} ms", sent - sent_before);
+            let text = format!("it took {} bytes in {stall_ms} ms", sent - sent_before);
             strand.close(cx, Close::abort(), DisconnectReason::new(DisconnectKind::TooSlow, text));
         } else {
             strand.stall = Some((cx.now + Duration::from_millis(stall_ms), sent));

@@ -357,7 +357,7 @@ impl Strand {
         if cold.early_bytes <= max {
             return cold.early.push_back((kind, payload.to_vec()));
         }
-        let text = "more than max_frame_bytes of messages before the answer to the hello";
+        let text = "it sent more than max_frame_bytes of messages before it answered the hello";
         self.close(cx, Close::abort(), DisconnectReason::new(DisconnectKind::Protocol, text));
     }
 

@@ -93,7 +93,7 @@ impl Strand {
         let result = match outcome {
             IoOutcome::File(outcome) => Ok(*outcome),
             IoOutcome::Failed(error) => Err(error),
-            other => unreachable!("an operation on files ended in {other:?}"),
+            other => unreachable!("a file operation ended with {other:?}"),
         };
         let FileSequence { slot, number } = sequence;
         match &self.transfers().transfer(slot).state {
@@ -250,5 +250,5 @@ fn disk_error(error: Error) -> DiskError<TransferError> {
 
 /// Panics because of an outcome that no operation of a transfer has.
 fn unexpected(outcome: &FileOutcome) -> ! {
-    unreachable!("an operation of a transfer was answered {outcome:?}")
+    unreachable!("a file operation of a transfer ended with {outcome:?}")
 }

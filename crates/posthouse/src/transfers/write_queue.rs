@@ -31,7 +31,7 @@ impl WriteQueue {
 
     /// Puts back the rest of a short write.
     pub(super) fn put_back(&mut self, rest: Gather) {
-        assert!(self.rest.is_empty(), "one write at a time");
+        assert!(self.rest.is_empty(), "a second write began before the first ended");
         self.rest = rest;
     }
 }

@@ -94,7 +94,7 @@ fn is_here(backend: Backend) -> bool {
         Ok(endpoint) => {
             // Gone before anything is counted.
             endpoint.shutdown(Duration::ZERO);
-            endpoint.wait().expect("no callback waits here");
+            endpoint.wait().expect("no callback waits in this test");
             true
         }
         Err(why) => {
@@ -131,7 +131,7 @@ impl<'w> Harness<'w> {
 
     /// The simulated world; only for scenarios that run nowhere else.
     pub fn world(&self) -> &'w World {
-        self.world.expect("a scenario for the simulation")
+        self.world.expect("this scenario needs the simulation")
     }
 
     pub fn is_on_uring(&self) -> bool {
@@ -245,7 +245,7 @@ impl<'w> Harness<'w> {
             Some(world) => world.run_until(PATIENCE, ready),
             None => until_real(ready),
         };
-        value.unwrap_or_else(|| panic!("waited in vain for {what} on {self:?}"))
+        value.unwrap_or_else(|| panic!("timed out while waiting for {what} on {self:?}"))
     }
 
     /// Waits until the condition holds.
@@ -272,8 +272,8 @@ impl<'w> Harness<'w> {
     /// Checks that an endpoint that echoes serves an honest peer.
     pub fn serves<H: Handler>(&self, endpoint: &Endpoint<H>) {
         let client = self.client(endpoint);
-        client.send(60, b"honest").expect("it is up");
-        let reply = client.receive(PATIENCE).expect("a reply");
+        client.send(60, b"honest").expect("the connection is open");
+        let reply = client.receive(PATIENCE).expect("a reply arrives");
         assert_eq!((reply.kind, &reply.payload[..]), (60, &b"honest"[..]));
         client.close();
     }
@@ -287,7 +287,7 @@ impl<'w> Harness<'w> {
     /// Waits for the end of an endpoint and checks that it leaves nothing. Returns its last
     /// statistics.
     pub fn ended<H: Handler>(&self, endpoint: &Endpoint<H>) -> Stats {
-        endpoint.wait().expect("no callback waits here");
+        endpoint.wait().expect("no callback waits in this test");
         let stats = endpoint.stats();
         let left = (stats.connections, stats.sockets, stats.buffers_used, stats.assembly_bytes);
         assert_eq!(left, (0, 0, 0, 0), "left on {self:?}: {stats:?}");
@@ -312,7 +312,8 @@ fn until_real<T>(mut ready: impl FnMut() -> Option<T>) -> Option<T> {
 /// Waits until the condition holds, outside of any harness.
 #[cfg(target_os = "linux")]
 pub fn wait_for_real(what: &str, mut holds: impl FnMut() -> bool) {
-    until_real(|| holds().then_some(())).unwrap_or_else(|| panic!("waited in vain for {what}"));
+    until_real(|| holds().then_some(()))
+        .unwrap_or_else(|| panic!("timed out while waiting for {what}"));
 }
 
 /// Returns the target of the first listener of an endpoint.

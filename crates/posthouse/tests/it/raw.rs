@@ -40,7 +40,7 @@ impl Raw {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {
                 Self::over_tcp(None, Some(End::Reset))
             }
-            Err(error) => panic!("somebody listens at {address}: {error}"),
+            Err(error) => panic!("a program listens at {address}: {error}"),
         }
     }
 
@@ -104,13 +104,13 @@ impl Raw {
             Stream::Simulated(stream) => stream.reset(),
             Stream::Real { tcp: None, .. } => {}
             Stream::Real { tcp: Some(tcp), .. } => {
-                tcp.set_nonblocking(false).expect("a socket");
-                tcp.set_read_timeout(Some(PATIENCE)).expect("a socket");
+                tcp.set_nonblocking(false).expect("the socket takes its options");
+                tcp.set_read_timeout(Some(PATIENCE)).expect("the socket takes its options");
                 // Fails at once if the other side has sent a reset first.
                 let told = tcp.peek(&mut [0]).map_err(|error| error.kind());
                 // The error kind of a time-out differs between systems.
                 let in_vain = [ErrorKind::WouldBlock, ErrorKind::TimedOut].map(Err);
-                assert!(!in_vain.contains(&told), "nothing came that could be unread");
+                assert!(!in_vain.contains(&told), "a byte was read that cannot be put back");
             }
         }
     }

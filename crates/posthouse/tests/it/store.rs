@@ -21,7 +21,7 @@ impl Store {
 
     pub fn directory(&self) -> Directory {
         match self {
-            Self::Real(root) => Directory::open(root).expect("it is there"),
+            Self::Real(root) => Directory::open(root).expect("the file exists"),
             Self::Simulated(disk) => disk.directory(),
         }
     }
@@ -30,7 +30,7 @@ impl Store {
     pub fn path(&self) -> &Path {
         match self {
             Self::Real(root) => root.path(),
-            Self::Simulated(_) => panic!("a scenario for real files"),
+            Self::Simulated(_) => panic!("this scenario needs real files"),
         }
     }
 
@@ -38,8 +38,9 @@ impl Store {
         match self {
             Self::Real(root) => {
                 let path = root.path().join(name);
-                fs::create_dir_all(path.parent().expect("beneath the root")).expect("room");
-                fs::write(path, bytes).expect("room");
+                fs::create_dir_all(path.parent().expect("the path is in the root"))
+                    .expect("there is room for it");
+                fs::write(path, bytes).expect("there is room for it");
             }
             Self::Simulated(disk) => disk.write(name, bytes),
         }
@@ -57,10 +58,11 @@ impl Store {
         match self {
             Self::Real(root) => {
                 let path = root.path().join(name);
-                let modified = fs::metadata(&path).and_then(|m| m.modified()).expect("there");
-                fs::write(&path, bytes).expect("room");
-                let file = fs::File::options().write(true).open(&path).expect("there");
-                file.set_modified(modified).expect("its owner may");
+                let modified =
+                    fs::metadata(&path).and_then(|m| m.modified()).expect("the file exists");
+                fs::write(&path, bytes).expect("there is room for it");
+                let file = fs::File::options().write(true).open(&path).expect("the file exists");
+                file.set_modified(modified).expect("the owner may set the time");
             }
             Self::Simulated(disk) => disk.rewrite(name, bytes),
         }
@@ -71,10 +73,10 @@ impl Store {
         match self {
             Self::Real(root) => {
                 let file = fs::File::options().write(true).open(root.path().join(name));
-                file.and_then(|file| file.set_len(bytes)).expect("there");
+                file.and_then(|file| file.set_len(bytes)).expect("the file exists");
             }
             Self::Simulated(disk) => {
-                let len = disk.read(name).expect("there").len() as u64;
+                let len = disk.read(name).expect("the file exists").len() as u64;
                 disk.append(name, &vec![0; bytes.saturating_sub(len) as usize]);
                 disk.truncate(name, bytes);
             }
@@ -83,8 +85,8 @@ impl Store {
 
     pub fn remove(&self, name: &str) {
         match self {
-            Self::Real(root) => fs::remove_file(root.path().join(name)).expect("it is there"),
-            Self::Simulated(disk) => assert!(disk.remove(name), "it is there"),
+            Self::Real(root) => fs::remove_file(root.path().join(name)).expect("the file exists"),
+            Self::Simulated(disk) => assert!(disk.remove(name), "the file is missing"),
         }
     }
 
@@ -116,7 +118,9 @@ impl Store {
                 let Ok(parts) = fs::read_dir(root.path().join(".posthouse")) else {
                     return Vec::new();
                 };
-                parts.filter_map(|part| part_at(&part.expect("read").path())).collect()
+                parts
+                    .filter_map(|part| part_at(&part.expect("the entry can be read").path()))
+                    .collect()
             }
             Self::Simulated(disk) => disk.parts().into_iter().map(|(_, bytes)| bytes).collect(),
         }
@@ -136,13 +140,13 @@ fn part_at(path: &Path) -> Option<Vec<u8>> {
 }
 
 fn walk(root: &Path, directory: &Path, files: &mut Vec<String>) {
-    for entry in fs::read_dir(directory).expect("it is there") {
-        let path = entry.expect("read").path();
+    for entry in fs::read_dir(directory).expect("the file exists") {
+        let path = entry.expect("the entry can be read").path();
         if path.is_dir() && !path.is_symlink() {
             walk(root, &path, files);
         } else {
-            let name = path.strip_prefix(root).expect("beneath it");
-            files.push(name.to_str().expect("UTF-8").replace(MAIN_SEPARATOR, "/"));
+            let name = path.strip_prefix(root).expect("the path is in the directory");
+            files.push(name.to_str().expect("the path is UTF-8").replace(MAIN_SEPARATOR, "/"));
         }
     }
 }

@@ -10,8 +10,8 @@ use super::{Load, Slice, Watch, connect};
 use crate::Outcome;
 use crate::pattern::Pattern;
 
-/// The number of source addresses, used in turn: a closed connection keeps its pair of ports for a
-/// minute.
+/// The number of source addresses, which are used in turn, because a closed connection occupies its
+/// pair of ports for a minute.
 const SOURCES: u32 = 250;
 
 pub(super) struct ConnectChurn {

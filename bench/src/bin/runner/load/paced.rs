@@ -54,7 +54,7 @@ impl Paced {
             let under_way = (self.asked[at] - echoed) as usize;
             let now = Instant::now();
             while self.due[at].len() > under_way {
-                let due = self.due[at].pop_front().expect("its length was just compared");
+                let due = self.due[at].pop_front().expect("the length was just compared");
                 let latency = now.duration_since(due).as_nanos();
                 slice.latencies_ns.push(u32::try_from(latency).unwrap_or(u32::MAX));
                 slice.units += 1;

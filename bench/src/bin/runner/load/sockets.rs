@@ -76,7 +76,7 @@ impl Sockets {
         let mut events = std::mem::take(&mut self.events);
         events.clear();
         let time = if wait { SILENCE_MAX } else { Duration::ZERO };
-        let time = Timespec::try_from(time).expect("a time that fits");
+        let time = Timespec::try_from(time).expect("the time fits");
         match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&time)) {
             Ok(0) if wait => {
                 Err(format!("the server is silent, {} bytes outstanding", self.outstanding))

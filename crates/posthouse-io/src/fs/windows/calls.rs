@@ -351,7 +351,7 @@ fn wait(
     // SAFETY: this is a value of this function, which the system may be writing to.
     if unsafe { (&raw const (*overlapped).Internal).read_volatile() } == STATUS_PENDING as usize {
         // The wait failed, not the operation, which may write to this memory at any time.
-        tracing::error!("cannot wait for an operation on a file (os error {code})");
+        tracing::error!("cannot wait for a file operation: the process aborts (os error {code})");
         std::process::abort();
     }
     Err(code)

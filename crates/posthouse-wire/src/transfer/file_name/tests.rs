@@ -167,10 +167,12 @@ fn bytes_that_are_no_text_are_refused_and_long_ones_before_they_are_read() {
 #[test]
 fn an_error_names_the_part_and_cannot_forge_a_line() {
     let text = |name: &str| FileName::parse(name).unwrap_err().to_string();
-    assert_eq!(text("dir/nul.txt"), "a file name's part \"nul.txt\" is a device for Windows");
-    assert_eq!(text("/a"), "the file name \"/a\" begins with /: names are relative");
-    let expected = "a file name's part \"b\\u{202e}\\n\\u{1b}[2J\\\"\" has the character \
-                    '\\u{202e}', which names may not have";
+    let expected = "the file name component \"nul.txt\" is the name of a device on Windows; \
+                    rename the file";
+    assert_eq!(text("dir/nul.txt"), expected);
+    assert_eq!(text("/a"), "the file name \"/a\" begins with /; use a relative name");
+    let expected = "the file name component \"b\\u{202e}\\n\\u{1b}[2J\\\"\" contains the \
+                    character '\\u{202e}', which is not allowed; rename the file";
     assert_eq!(text("a/b\u{202e}\n\u{1b}[2J\""), expected);
     for c in '\0'..='\u{ffff}' {
         let text = text(&format!("a{c}b?"));

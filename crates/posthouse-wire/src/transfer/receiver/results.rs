@@ -45,7 +45,7 @@ impl<E> FileReceiver<E> {
             }
             (OpKind::MakeDirectory, _) => self.room(Room::Return),
             (OpKind::SyncName, DiskFailure::NotFound) => {
-                return self.fail(TransferFailure::Changed("what was there is gone"));
+                return self.fail(TransferFailure::Changed("the existing file disappeared"));
             }
             (OpKind::Publish, DiskFailure::Exists) => {
                 let given = Err(TransferFailure::Given(error));
@@ -148,14 +148,14 @@ impl<E> FileReceiver<E> {
             match holding.reads.take(|bytes| actions.push_back(ReceiverAction::Need(bytes))) {
                 Taken::Piece(piece) => {
                     let Content::Memory(memory) = piece.content else {
-                        unreachable!("what is there is read");
+                        unreachable!("a held byte is read into memory");
                     };
                     holding.hasher.update(&memory);
                     holding.hashed += memory.len() as u64;
                     actions.push_back(ReceiverAction::Free(memory));
                 }
                 Taken::End => {
-                    let text = "what is there became shorter meanwhile";
+                    let text = "the bytes that the receiver holds became fewer";
                     return self.fail(TransferFailure::Changed(text));
                 }
                 Taken::Nothing => return,

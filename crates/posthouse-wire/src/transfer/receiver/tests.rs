@@ -278,7 +278,7 @@ fn a_whole_file_under_the_name_is_only_synced() {
     let mut it = Harness::new();
     it.answer(&ReceiverOp::LookUp, Ok(DiskOutcome::Found { bytes: SIZE })).hold(CONTENT);
     it.say_done().answer(&ReceiverOp::SyncName, Err(DiskFailure::NotFound));
-    assert_eq!(it.failed(), &TransferFailure::Changed("what was there is gone"));
+    assert_eq!(it.failed(), &TransferFailure::Changed("the existing file disappeared"));
     it.assert_over();
 }
 

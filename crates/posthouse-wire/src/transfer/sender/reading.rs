@@ -76,7 +76,7 @@ impl Comparing {
                     self.hashed += memory.len() as u64;
                     actions.push_back(SenderAction::Free(memory));
                 }
-                Taken::Piece(_) => unreachable!("what the receiver holds is read"),
+                Taken::Piece(_) => unreachable!("a compared byte is read into memory"),
                 Taken::End => return Err(TransferFailure::Changed("it became shorter")),
                 Taken::Nothing => return Ok(()),
             }

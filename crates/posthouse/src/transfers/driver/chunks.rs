@@ -84,7 +84,7 @@ impl Strand {
         let head = self.append(&mut cx.worker.free_list, |tail| {
             posthouse_wire::encode_chunk_head(id, segment.len(), max, tail)
         });
-        assert_eq!(head, Ok(()), "a chunk is no larger than the peer takes");
+        assert_eq!(head, Ok(()), "a chunk is larger than the peer accepts");
         self.output.push_bulk(&mut cx.worker.free_list, segment);
     }
 

@@ -23,7 +23,7 @@ impl Strand {
                     self.fail_command(cx, command, TransferError::here(kind, ""));
                 }
                 command if self.transfers().waiting.len() >= MAX_WAITING => {
-                    let text = "too many offers and requests wait on this connection";
+                    let text = "too many offers and requests of this side wait on the connection";
                     let busy = TransferError::here(TransferErrorKind::Busy, text);
                     self.fail_command(cx, command, busy);
                 }
@@ -43,7 +43,7 @@ impl Strand {
         {
             match self.transfers().waiting.pop_front() {
                 Some(command) if self.transfers().is_out_of_ids() => {
-                    let text = "this connection has used up its numbers: connect again";
+                    let text = "the connection has no transfer numbers left; connect again";
                     let busy = TransferError::here(TransferErrorKind::Busy, text);
                     self.fail_command(cx, command, busy);
                 }
@@ -80,7 +80,7 @@ impl Strand {
             let get = PendingGet { directory, name, progress, until };
             self.transfers().gets.insert(id, get);
         } else {
-            self.notify(cx, progress, bad_name("longer than the peer takes"));
+            self.notify(cx, progress, bad_name("the name is too long for a frame of the peer"));
         }
     }
 

@@ -44,12 +44,15 @@ impl Strand {
         if !self.has_transfers() {
             return;
         }
-        assert!(self.transfers().life == Life::Ended, "transfers end before their connection");
+        assert!(
+            self.transfers().life == Life::Ended,
+            "transfers are abandoned before they have ended"
+        );
         for state in self.transfers().take_slots() {
             if let TransferState::Receiving(receiving) = state
                 && let Some(progress) = receiving.abandon()
             {
-                let text = "it did not answer before the endpoint ended";
+                let text = "the disk did not answer before the endpoint ended";
                 let error = TransferError::here(TransferErrorKind::Disk, text);
                 self.notify(cx, progress, Err(error));
             }

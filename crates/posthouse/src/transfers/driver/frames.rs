@@ -29,7 +29,8 @@ impl Strand {
                 self.open_id(id, frame.kind())?;
                 let OfferAttributes { delivery_id, unknown_critical } = attributes;
                 if let Some(attribute) = unknown_critical {
-                    let text = format!("the attribute {attribute} is not known here");
+                    let text =
+                        format!("the receiver does not know the critical attribute {attribute}");
                     self.refuse(cx, id, abort_code::UNKNOWN_ATTRIBUTE, &text);
                     return Ok(());
                 }
@@ -140,7 +141,7 @@ impl Strand {
     /// Returns whether the peer may start a transfer or request; refuses it otherwise.
     pub(super) fn may_begin(&mut self, cx: &mut Context<'_>, id: u32) -> bool {
         if self.is_unadmitted() {
-            self.refuse(cx, id, abort_code::REFUSED, "not admitted yet");
+            self.refuse(cx, id, abort_code::REFUSED, "the connection is not admitted yet");
             return false;
         }
         let max = self.max_transfers();
@@ -216,7 +217,7 @@ impl Strand {
                 self.run_receiver(cx, slot);
             }
             _ => {
-                let text = "a frame of the other side's part of a transfer";
+                let text = "a frame arrived that only the other side of the transfer may send";
                 let error = TransferError::here(TransferErrorKind::Protocol, text);
                 self.end_transfer(cx, slot, error, Tell::Peer);
             }

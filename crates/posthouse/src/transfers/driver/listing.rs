@@ -29,7 +29,8 @@ impl Strand {
         if self.send_frame(cx, TransferFrame::List { id, after: after.as_bytes() }) {
             self.transfers().lists.insert(id, PendingList { then, until });
         } else {
-            let error = TransferError::here(TransferErrorKind::BadName, "");
+            let text = "the name to continue after is too long for a frame of the peer";
+            let error = TransferError::here(TransferErrorKind::BadName, text);
             self.run_callback(cx, |callbacks, output| then(callbacks, output, Err(error)));
         }
     }
@@ -55,7 +56,12 @@ impl Strand {
     /// Handles the listing request of the peer.
     pub(super) fn on_list(&mut self, cx: &mut Context<'_>, id: u32, after: &[u8]) {
         let Ok(after) = std::str::from_utf8(after) else {
-            return self.refuse(cx, id, abort_code::BAD_NAME, "not UTF-8");
+            return self.refuse(
+                cx,
+                id,
+                abort_code::BAD_NAME,
+                "the name to continue after is not UTF-8",
+            );
         };
         if !self.may_begin(cx, id) {
             return;
@@ -81,7 +87,7 @@ impl Strand {
         let TransferState::Listing(Listing { id, directory }) =
             &self.transfers().transfer(slot).state
         else {
-            unreachable!("a transfer that lists");
+            unreachable!("the slot of a listing holds no listing");
         };
         let id = *id;
         let directory = directory.clone();

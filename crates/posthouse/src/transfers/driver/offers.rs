@@ -49,7 +49,7 @@ impl Strand {
         get: PendingGet,
     ) {
         if self.transfers().slots_taken() >= MAX_SLOTS {
-            let text = "too much waits for the disk";
+            let text = "too many transfers wait for the disk";
             self.refuse(cx, id, abort_code::BUSY, text);
             let busy = TransferError::here(TransferErrorKind::Busy, text);
             return self.notify(cx, get.progress, Err(busy));
@@ -83,7 +83,7 @@ impl Strand {
     /// Keeps an offer that the handler answers later.
     fn keep_offer(&mut self, cx: &mut Context<'_>, id: u32, offer: &Offer<'_>) {
         let Offer { name, facts } = *offer;
-        let name = FileName::parse(name).expect("the name of an offer has been checked");
+        let name = FileName::parse(name).expect("an offer is kept only after its name was checked");
         let until = cx.now + self.transfer_timeout();
         let kept = PendingOffer { name, facts, until };
         self.transfers().offers.insert(id, kept);
@@ -104,7 +104,7 @@ impl Strand {
         match answer {
             // Other transfers may have taken the slots meanwhile.
             Ok(_) if self.transfers().slots_taken() >= MAX_SLOTS => {
-                self.refuse(cx, id, abort_code::BUSY, "too much waits for the disk");
+                self.refuse(cx, id, abort_code::BUSY, "too many transfers wait for the disk");
             }
             Ok(destination) => self.accept_offer(cx, id, &offer, destination),
             Err(reject) => self.refuse(cx, id, abort_code::REFUSED, &reject.text),

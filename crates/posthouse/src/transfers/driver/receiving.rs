@@ -74,7 +74,7 @@ impl Receiving {
     }
 
     fn file(&self) -> File {
-        self.file.clone().expect("a file that was opened")
+        self.file.clone().expect("the file is used only after it was opened")
     }
 
     /// Returns the operation on files for a request of the receiver.

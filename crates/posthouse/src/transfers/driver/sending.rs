@@ -75,7 +75,7 @@ impl Sending {
     }
 
     fn opened(&self) -> &Open {
-        self.open.as_ref().expect("a file that was opened")
+        self.open.as_ref().expect("the file is used only after it was opened")
     }
 
     pub(super) fn file(&self) -> File {
@@ -150,7 +150,7 @@ impl Strand {
                 let source = Source { directory, path: source, name, delivery_id };
                 return self.begin_sending(cx, 0, source, progress);
             }
-            Ok(_) => "the path is not one beneath the directory".to_owned(),
+            Ok(_) => "the path is outside the directory; use a relative path in it".to_owned(),
             Err(error) => error.to_string(),
         };
         self.notify(cx, progress, Err(TransferError::here(TransferErrorKind::BadName, wrong)));
@@ -264,7 +264,7 @@ impl Strand {
             },
         );
         if !is_sent {
-            let text = "longer than the peer takes";
+            let text = "the name is too long for a frame of the peer";
             let error = TransferError::here(TransferErrorKind::BadName, text);
             self.transfers().unassign_id(slot);
             self.transfers().sending(slot).sender.end(error, Tell::Peer);

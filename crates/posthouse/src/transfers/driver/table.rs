@@ -186,7 +186,7 @@ impl fmt::Display for TransferState {
             }
             TransferState::Receiving(receiving) => write!(f, "receiving {receiving}"),
             TransferState::Listing(_) | TransferState::Orphaned => {
-                f.write_str("looking through a directory")
+                f.write_str("listing a directory")
             }
         }
     }
@@ -201,7 +201,7 @@ impl Transfers {
             self.slots.len() - 1
         });
         self.slots[slot] = Some(Box::new(TransferSlot { id, begun_by, state }));
-        let slot = u8::try_from(slot).expect("transfers are bounded");
+        let slot = u8::try_from(slot).expect("MAX_SLOTS fits into a u8");
         if id != 0 {
             self.slots_by_id.insert(id, slot);
         }
@@ -209,20 +209,20 @@ impl Transfers {
     }
 
     pub(super) fn transfer(&mut self, slot: u8) -> &mut TransferSlot {
-        self.slots[usize::from(slot)].as_mut().expect("a transfer that is under way")
+        self.slots[usize::from(slot)].as_mut().expect("the slot holds a transfer")
     }
 
     pub(super) fn sending(&mut self, slot: u8) -> &mut Sending {
         match &mut self.transfer(slot).state {
             TransferState::Sending(sending) => sending,
-            _ => unreachable!("a transfer that sends"),
+            _ => unreachable!("the transfer does not send"),
         }
     }
 
     pub(super) fn receiving(&mut self, slot: u8) -> &mut Receiving {
         match &mut self.transfer(slot).state {
             TransferState::Receiving(receiving) => receiving,
-            _ => unreachable!("a transfer that receives"),
+            _ => unreachable!("the transfer does not receive"),
         }
     }
 

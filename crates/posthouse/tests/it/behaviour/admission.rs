@@ -8,7 +8,8 @@ use crate::harness::{Harness, Options, everywhere, in_simulation};
 use crate::probe::Probe;
 use crate::raw::{bye, frame, frame_head, hello};
 
-/// Returns a probe that admits a peer that says the word, and answers every message with its size.
+/// Returns a probe that admits a peer when it sends the password, and answers each message with its
+/// size.
 fn gatekeeper() -> Probe {
     Probe::new().on_received(|peer, message| {
         if message.payload() == b"please" {
@@ -35,14 +36,16 @@ fn a_peer_that_is_not_admitted_in_time_is_closed() {
         let mut friend = harness.dial(&server);
         told.send(&hello(0, 1 << 20));
         friend.send(&frame(0, b"please"));
-        harness.wait_for("all three", || seen.connected().len() == 3 && seen.messages().len() == 1);
+        harness.wait_for("all three peers", || {
+            seen.connected().len() == 3 && seen.messages().len() == 1
+        });
         let since = harness.world().now();
-        // Talking does not help.
+        // Sending messages does not extend the deadline.
         harness.world().run_for(Duration::from_secs(9));
-        assert!(seen.ends().is_empty(), "there is time left");
+        assert!(seen.ends().is_empty(), "the deadline acted too early");
         stranger.send(&frame(0, b"hello"));
-        harness.wait_for("the end of two", || seen.ends().len() == 2);
-        // They do not leave by themselves, which a graceful close waits for.
+        harness.wait_for("the ends of two connections", || seen.ends().len() == 2);
+        // The peers do not close by themselves, so a graceful close would wait for its deadline.
         assert!(harness.world().now() - since < Duration::from_secs(16));
         assert!(seen.ends().iter().all(|why| why.kind() == DisconnectKind::NotAdmitted));
         assert_eq!(harness.read_frame(&mut told).0, 4);
@@ -65,7 +68,7 @@ fn small_frames_before_admission_and_large_ones_after() {
         let mut raw = harness.dial(&server);
         raw.send(&frame(0, &[1; 16 * 1024]));
         assert_eq!(harness.read_frame(&mut raw).1, b"16384");
-        // Admitted by the first, the second of the same chunk is taken.
+        // The first message admits the peer, so the second of the same chunk is accepted.
         let mut both = frame(0, b"please");
         both.extend(frame(0, &[1; 16 * 1024 + 1]));
         raw.send(&both);
@@ -75,7 +78,7 @@ fn small_frames_before_admission_and_large_ones_after() {
         stranger.send(&frame_head(0, 16 * 1024 + 1));
         harness.wait_for_end(&mut stranger);
         drop(stranger);
-        harness.wait_for("its end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Protocol);
         drop(raw);
         harness.end(&server);
@@ -113,9 +116,9 @@ fn a_peer_that_sends_no_first_message_in_time_is_closed() {
         let mut talker = harness.dial(&server);
         polite.send(&hello(0, 1 << 20));
         talker.send(&frame(0, b"hello"));
-        harness.wait_for("all three", || seen.connected().len() == 3);
+        harness.wait_for("all three peers", || seen.connected().len() == 3);
         let since = harness.world().now();
-        harness.wait_for("the end of two", || seen.ends().len() == 2);
+        harness.wait_for("the ends of two connections", || seen.ends().len() == 2);
         assert!(harness.world().now() - since < Duration::from_secs(8));
         for why in seen.ends() {
             assert!(why.to_string().contains("no first message"), "{why}");
@@ -129,7 +132,7 @@ fn a_peer_that_sends_no_first_message_in_time_is_closed() {
     });
 }
 
-/// Both deadlines hold: a peer that is admitted at once must still send a message in time.
+/// Both deadlines apply: a peer that is admitted at once must still send a message in time.
 #[test]
 fn an_admitted_peer_must_send_its_first_message_in_time() {
     in_simulation(|harness| {

@@ -22,12 +22,15 @@ fn a_name_is_looked_up() {
         let address = if harness.is_real() { "127.0.0.1:0" } else { "127.0.0.1:9990" };
         let server = harness.start(harness.options().builder(Probe::echo(), address));
         let name = to(&format!("localhost:{}", server.addresses()[0].port()));
-        // On some machines the name has an IPv6 address, too, where nobody listens.
+        // On some machines the name also has an IPv6 address, at which no program listens.
         let client = harness
             .client_with(name, EndpointOptions::default())
             .expect("localhost has an address");
-        client.send(0, b"hello").expect("it is up");
-        assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"hello");
+        client.send(0, b"hello").expect("the connection is open");
+        assert_eq!(
+            client.receive(Duration::from_secs(30)).expect("a reply arrives").payload,
+            b"hello"
+        );
         client.close();
         harness.end(&server);
     });
@@ -39,8 +42,8 @@ fn a_name_that_nobody_has_is_unreachable() {
         let probe = Probe::new();
         let seen = probe.seen();
         let endpoint = harness.client_side(probe);
-        endpoint.connect(to("nowhere.example:1"), Line::default()).expect("there is room");
-        harness.wait_for("the end of it", || seen.connect_failures().len() == 1);
+        endpoint.connect(to("nowhere.example:1"), Line::default()).expect("no limit is reached");
+        harness.wait_for("the end of the attempt", || seen.connect_failures().len() == 1);
         assert_eq!(seen.connect_failures()[0].kind(), DisconnectKind::Unreachable);
         harness.end(&endpoint);
     });
@@ -58,16 +61,16 @@ fn a_refused_connection_is_told_once_as_unreachable() {
         } else {
             "10.0.0.9:1".to_owned()
         };
-        let id = endpoint.connect(to(&free), Line::default()).expect("there is room");
-        harness.wait_for("the end of it", || seen.connect_failures().len() == 1);
+        let id = endpoint.connect(to(&free), Line::default()).expect("no limit is reached");
+        harness.wait_for("the end of the attempt", || seen.connect_failures().len() == 1);
         let why = seen.connect_failures()[0].clone();
         assert_eq!(why.kind(), DisconnectKind::Unreachable);
         assert!(why.to_string().contains("refused"), "{why}");
-        harness.wait_for("its slot", || endpoint.stats().connections == 0);
+        harness.wait_for("the release of the slot", || endpoint.stats().connections == 0);
         assert_eq!(endpoint.send(id, 0, b""), Err(SendError::NotConnected));
         assert_eq!(endpoint.close(id, Close::abort()), Err(RunError::NotConnected));
         harness.end(&endpoint);
-        assert_eq!(seen.told().len(), 1, "nothing but that");
+        assert_eq!(seen.told().len(), 1, "another callback ran");
     });
 }
 
@@ -80,9 +83,9 @@ fn a_connection_that_nobody_answers_times_out() {
         let endpoint = harness.client_side(probe);
         harness.world().blackhole("10.0.0.9:1");
         let to = to("10.0.0.9:1").options(options);
-        endpoint.connect(to, Line::default()).expect("there is room");
+        endpoint.connect(to, Line::default()).expect("no limit is reached");
         harness.world().run_for(Duration::from_millis(2_900));
-        assert!(seen.told().is_empty(), "there is time left");
+        assert!(seen.told().is_empty(), "the deadline acted too early");
         harness.world().run_for(Duration::from_millis(200));
         let why = seen.connect_failures();
         assert_eq!(why.len(), 1);
@@ -91,7 +94,8 @@ fn a_connection_that_nobody_answers_times_out() {
     });
 }
 
-/// A server that takes connections and says nothing: what a plain server is to one with hello.
+/// A server that accepts connections and sends nothing, as a plain server does with a client that
+/// sends a hello.
 #[test]
 fn a_hello_that_is_never_answered_times_out() {
     on_real_sockets(|harness| {
@@ -102,8 +106,8 @@ fn a_hello_that_is_never_answered_times_out() {
         let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = mute.local_addr().expect("a bound socket").to_string();
         let to = to(&address).options(options);
-        endpoint.connect(to, Line::default()).expect("there is room");
-        harness.wait_for("the end of it", || seen.connect_failures().len() == 1);
+        endpoint.connect(to, Line::default()).expect("no limit is reached");
+        harness.wait_for("the end of the attempt", || seen.connect_failures().len() == 1);
         let why = seen.connect_failures()[0].to_string();
         assert!(why.contains("no hello came in time") && why.contains("without_hello"), "{why}");
         harness.end(&endpoint);
@@ -114,9 +118,9 @@ fn a_hello_that_is_never_answered_times_out() {
         let seen = probe.seen();
         let endpoint = harness.client_side(probe);
         let mute = harness.world().serve("10.0.0.9:1").expect("a free address");
-        endpoint.connect(to("10.0.0.9:1"), Line::default()).expect("there is room");
+        endpoint.connect(to("10.0.0.9:1"), Line::default()).expect("no limit is reached");
         let peer = harness.until("its peer", || mute.accept());
-        harness.wait_for("the end of it", || seen.connect_failures().len() == 1);
+        harness.wait_for("the end of the attempt", || seen.connect_failures().len() == 1);
         harness.wait_for("the reset", || peer.is_reset());
         harness.end(&endpoint);
         assert_eq!(seen.told().len(), 1);
@@ -131,11 +135,15 @@ fn a_connection_that_is_being_made_can_be_given_up() {
         let endpoint = harness.client_side(probe);
         harness.world().blackhole("10.0.0.9:1");
         for place in ["10.0.0.9:1", "a.name.example:1"] {
-            let id = endpoint.connect(to(place), Line::default()).expect("there is room");
-            assert_eq!(endpoint.send(id, 0, b""), Err(SendError::NotConnected), "not yet");
+            let id = endpoint.connect(to(place), Line::default()).expect("no limit is reached");
+            assert_eq!(
+                endpoint.send(id, 0, b""),
+                Err(SendError::NotConnected),
+                "the connection is not established yet"
+            );
             assert_eq!(endpoint.close(id, Close::graceful()), Ok(()));
         }
-        harness.wait_for("the end of both", || seen.connect_failures().len() == 2);
+        harness.wait_for("the ends of both attempts", || seen.connect_failures().len() == 2);
         harness.end(&endpoint);
         assert_eq!(seen.told().len(), 2);
     });
@@ -159,8 +167,8 @@ fn a_connection_is_not_begun_where_it_cannot_be() {
     });
 }
 
-/// A server that greets at once says so before it has read the hello: the greeting waits, so that
-/// `connected` finds a connection with hello.
+/// A server that greets at once sends its greeting before it has read the hello. The client keeps
+/// the greeting until `connected` has found a connection with a hello.
 #[test]
 fn connected_comes_after_hello_even_where_the_server_greets_first() {
     everywhere(|harness| {
@@ -170,9 +178,9 @@ fn connected_comes_after_hello_even_where_the_server_greets_first() {
             Ok(())
         }));
         let probe = Probe::new().on_connected(|peer| {
-            assert!(peer.has_hello(), "C6: told before hello");
+            assert!(peer.has_hello(), "C6: connected was called before the hello");
             peer.request(50, b"?", Duration::from_secs(30), |peer, reply| {
-                peer.state_mut().count = reply.expect("an answer").payload().len() as u64;
+                peer.state_mut().count = reply.expect("an answer arrived").payload().len() as u64;
                 peer.send(35, b"asked");
                 Ok(())
             });
@@ -180,7 +188,7 @@ fn connected_comes_after_hello_even_where_the_server_greets_first() {
         });
         let seen = probe.seen();
         let client = harness.client_side(probe);
-        let id = client.connect(target(&server), Line::default()).expect("there is room");
+        let id = client.connect(target(&server), Line::default()).expect("no limit is reached");
         harness.wait_for("the greeting and the echo", || seen.messages().len() == 3);
         let expected = [(33, &b"welcome"[..]), (34, b"to you"), (35, b"asked")];
         assert_eq!(seen.messages(), expected.map(|(kind, body)| (kind, body.to_vec())));
@@ -204,18 +212,18 @@ fn a_connections_state_is_there_and_knows_its_id_before_anything_happens() {
         let seen = probe.seen();
         let client = harness.client_side(probe);
         let given = Line { count: 7, ..Line::default() };
-        client.connect(target(&server), given).expect("there is room");
-        harness.wait_for("the first", || seen.connected().len() == 1);
+        client.connect(target(&server), given).expect("no limit is reached");
+        harness.wait_for("the first connection", || seen.connected().len() == 1);
         let mut early = None;
         let made = client.connect_with(target(&server), |id| {
-            // Nothing of it can have happened: nobody has been asked to begin it.
+            // The connection cannot exist yet: no worker has started it.
             assert_eq!(client.send(id, 0, b""), Err(SendError::NotConnected));
             early = Some(id);
             Line { count: id.as_u64(), ..Line::default() }
         });
-        let id = made.expect("there is room");
+        let id = made.expect("no limit is reached");
         assert_eq!(early, Some(id));
-        harness.wait_for("the second", || seen.connected().len() == 2);
+        harness.wait_for("the second connection", || seen.connected().len() == 2);
         assert_eq!(seen.connected()[1], id);
         assert_eq!(*counts.lock().unwrap(), [7, id.as_u64()]);
         harness.end(&client);
@@ -233,13 +241,13 @@ fn a_panic_while_a_state_is_made_gives_the_slot_back() {
         let client = harness.client_side_with(probe, options);
         for _ in 0..3 {
             let panics = AssertUnwindSafe(|| {
-                client.connect_with(target(&server), |_| panic!("in the state's making"))
+                client.connect_with(target(&server), |_| panic!("panic while the state is created"))
             });
             assert!(catch_unwind(panics).is_err());
             assert_eq!(client.stats().connections, 0);
         }
         assert!(seen.told().is_empty());
-        client.connect(target(&server), Line::default()).expect("there is room");
+        client.connect(target(&server), Line::default()).expect("no limit is reached");
         harness.wait_for("the connection", || seen.connected().len() == 1);
         harness.end(&client);
         harness.end(&server);

@@ -7,7 +7,7 @@ use posthouse::{EndpointOptions, Framing, Listener};
 use crate::harness::{Harness, everywhere, target};
 use crate::probe::Probe;
 
-/// Sends bytes in pieces, expects these messages, and these bytes as their echo.
+/// Sends bytes in pieces. Expects these messages in the handler and these bytes as their echo.
 fn exchange(harness: &Harness<'_>, framing: &str, sent: &[u8], messages: &[&[u8]], echoed: &[u8]) {
     let framing: Framing = framing.parse().expect("a framing");
     for piece in [1, 3, sent.len()] {
@@ -51,7 +51,7 @@ fn a_length_field_says_how_long_a_message_is() {
         exchange(harness, "length:width=2", b"\0\x03abc\0\0", &messages, b"\0\x03abc\0\0");
         let own = "length:width=4,endian=little,adjust=-4";
         exchange(harness, own, b"\x06\0\0\0xy", &[b"xy"], b"\x06\0\0\0xy");
-        // The header stays in the message; the field is written with the right value again.
+        // The header is kept in the message, and the echo has the correct length in its field.
         let kept = "length:offset=1,width=1,strip=0";
         exchange(harness, kept, b"T\x02hiU\x00", &[b"T\x02hi", b"U\x00"], b"T\x02hiU\x00");
     });
@@ -80,14 +80,15 @@ fn a_target_speaks_the_framing_that_it_names() {
         let listener = Listener::new(harness.address()).framing(Framing::Lines);
         let server = harness.start(harness.options().builder(Probe::echo(), listener));
         let to = target(&server).framing(Framing::Lines);
-        let client = harness.client_with(to, EndpointOptions::default()).expect("it connects");
-        client.send(0, b"a line").expect("a line");
+        let client =
+            harness.client_with(to, EndpointOptions::default()).expect("the client connects");
+        client.send(0, b"a line").expect("a line can be sent");
         client.send(0, b"two\nlines").expect_err("a line feed ends a line");
         client.send(1, b"kind").expect_err("lines have no kinds");
         client.request(0, b"?", Duration::from_secs(1)).expect_err("lines have no requests");
-        client.send(0, b"").expect("an empty line");
+        client.send(0, b"").expect("an empty line can be sent");
         let replies: Vec<_> = (0..2)
-            .map(|_| client.receive(Duration::from_secs(30)).expect("a reply").payload)
+            .map(|_| client.receive(Duration::from_secs(30)).expect("a reply arrives").payload)
             .collect();
         assert_eq!(replies, [b"a line".to_vec(), b"".to_vec()]);
         client.close();
@@ -116,7 +117,7 @@ fn a_message_over_the_limit_is_refused_in_every_framing() {
             raw.send(bytes);
             harness.wait_for_end(&mut raw);
             drop(raw);
-            harness.wait_for("the end", || seen.ends().len() == 1);
+            harness.wait_for("the end of the connection", || seen.ends().len() == 1);
             assert_eq!(seen.ends()[0].kind(), posthouse::DisconnectKind::Protocol, "{framing}");
             assert!(seen.messages().is_empty(), "{framing}");
             harness.end(&server);

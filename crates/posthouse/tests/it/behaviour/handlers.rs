@@ -52,7 +52,7 @@ impl Handler for Devices {
     }
 }
 
-/// Operators on a native listener, devices on one with a length field, one peer of each.
+/// An operator on a native listener, and a device on a listener with a length field.
 struct Both {
     operators: Endpoint<Probe>,
     devices: Endpoint<Devices>,
@@ -81,7 +81,7 @@ fn both(harness: &Harness<'_>) -> Both {
     let told = Devices::default();
     let native = Listener::new(harness.address_of(1)).name("operators");
     let operators = harness.start(harness.options().builder(probe, native));
-    let devices = operators.attach(told.clone()).expect("it runs");
+    let devices = operators.attach(told.clone()).expect("the call succeeds");
     let listener = Listener::new(harness.address_of(2)).framing(length_field()).name("devices");
     let listener = devices.listen(listener).expect("a free address");
     let operator = harness.dial(&operators);
@@ -105,10 +105,14 @@ fn each_peer_has_the_handler_and_the_framing_of_its_listener() {
         }
         assert_eq!(*both.origins.lock().unwrap(), ["operators"]);
         assert_eq!(both.told.0.lock().unwrap().connected[0].1, "devices");
-        assert_eq!(both.seen.messages().len(), 2, "those of the operator");
+        assert_eq!(both.seen.messages().len(), 2, "messages of other peers");
         drop((both.operator, both.device));
-        harness.wait_for("both ends", || both.devices.count() == 0);
-        assert_eq!(both.told.0.lock().unwrap().ended, [2], "with its own state");
+        harness.wait_for("the ends of both connections", || both.devices.count() == 0);
+        assert_eq!(
+            both.told.0.lock().unwrap().ended,
+            [2],
+            "the final state belongs to another connection"
+        );
         assert_eq!(both.seen.ends().len(), 1);
         harness.end(&both.operators);
     });
@@ -118,9 +122,12 @@ fn each_peer_has_the_handler_and_the_framing_of_its_listener() {
 fn groups_figures_and_the_end_are_of_the_whole_endpoint() {
     everywhere(|harness| {
         let mut both = both(harness);
-        both.operators.group("all").send(0, b"to all").expect("there is room");
-        both.devices.group("all").send(0, b"again").expect("there is room");
-        both.devices.everyone().send_except(both.device.0, 0, b"not you").expect("room");
+        both.operators.group("all").send(0, b"to all").expect("no limit is reached");
+        both.devices.group("all").send(0, b"again").expect("no limit is reached");
+        both.devices
+            .everyone()
+            .send_except(both.device.0, 0, b"not you")
+            .expect("there is room for it");
         assert_eq!(harness.read(&mut both.device.1, 15), b"\0\x06to all\0\x05again");
         for expected in [&b"to all"[..], b"again", b"not you"] {
             assert_eq!(harness.read_frame(&mut both.operator.1), (0, expected.to_vec()));
@@ -152,13 +159,15 @@ fn groups_figures_and_the_end_are_of_the_whole_endpoint() {
 fn a_peer_of_another_handler_can_be_sent_to_and_closed_and_runs_nothing() {
     everywhere(|harness| {
         let mut both = both(harness);
-        both.operators.send(both.device.0, 0, b"hi").expect("it is up");
+        both.operators.send(both.device.0, 0, b"hi").expect("the connection is open");
         assert_eq!(harness.read(&mut both.device.1, 4), b"\0\x02hi");
-        both.devices.send(both.operator.0, 41, b"hi").expect("it is up");
+        both.devices.send(both.operator.0, 41, b"hi").expect("the connection is open");
         assert_eq!(harness.read_frame(&mut both.operator.1), (41, b"hi".to_vec()));
-        let wrong = both.operators.run(both.device.0, |_| panic!("not its handler"));
+        let wrong =
+            both.operators.run(both.device.0, |_| panic!("the closure ran for another handler"));
         assert_eq!(wrong, Err(RunError::WrongHandler));
-        let wrong = both.devices.run(both.operator.0, |_| panic!("not its handler"));
+        let wrong =
+            both.devices.run(both.operator.0, |_| panic!("the closure ran for another handler"));
         assert_eq!(wrong, Err(RunError::WrongHandler));
         let mine = both.devices.run(both.device.0, |peer| {
             *peer.state_mut() = 8;
@@ -174,9 +183,13 @@ fn a_peer_of_another_handler_can_be_sent_to_and_closed_and_runs_nothing() {
         assert_eq!(both.operators.close(both.device.0, Close::graceful()), Ok(()));
         harness.wait_for_end(&mut both.device.1);
         drop((both.operator.1, both.device.1));
-        harness.wait_for("both ends", || both.operators.count() == 0);
+        harness.wait_for("the ends of both connections", || both.operators.count() == 0);
         let gone = both.operators.run(both.device.0, |_| Ok(()));
-        assert_eq!(gone, Err(RunError::NotConnected), "whose it was is nobody's business");
+        assert_eq!(
+            gone,
+            Err(RunError::NotConnected),
+            "the error reveals the handler of a gone connection"
+        );
         assert_eq!(harness.end(&both.operators).panics, 0);
     });
 }
@@ -186,17 +199,17 @@ fn a_connection_has_the_handler_of_the_view_that_began_it() {
     everywhere(|harness| {
         let both = both(harness);
         let to = Target::new(both.listener.local_address()).framing(length_field());
-        let id = both.devices.connect(to.name("uplink"), 70).expect("there is room");
-        harness.wait_for("both ends", || both.told.0.lock().unwrap().connected.len() == 3);
+        let id = both.devices.connect(to.name("uplink"), 70).expect("no limit is reached");
+        harness.wait_for("both connections", || both.told.0.lock().unwrap().connected.len() == 3);
         let told = both.told.0.lock().unwrap().connected.clone();
         let mine: Vec<&str> =
             told.iter().filter(|(it, _)| *it == id).map(|(_, origin)| &**origin).collect();
         assert_eq!(mine, ["uplink"]);
         let nowhere = if harness.is_real() { "127.0.0.1:1" } else { "10.0.0.9:1" };
-        let id = both.devices.connect(nowhere, 0).expect("there is room");
-        harness.wait_for("its end", || both.told.0.lock().unwrap().failed == [id]);
-        both.operators.connect(nowhere, Line::default()).expect("there is room");
-        harness.wait_for("its end", || both.seen.connect_failures().len() == 1);
+        let id = both.devices.connect(nowhere, 0).expect("no limit is reached");
+        harness.wait_for("the end of the attempt", || both.told.0.lock().unwrap().failed == [id]);
+        both.operators.connect(nowhere, Line::default()).expect("no limit is reached");
+        harness.wait_for("the end of the attempt", || both.seen.connect_failures().len() == 1);
         assert_eq!(both.told.0.lock().unwrap().failed, [id]);
         drop((both.operator, both.device));
         harness.end(&both.operators);
@@ -216,14 +229,14 @@ fn an_endpoint_runs_as_long_as_any_view_of_it() {
         assert_eq!(harness.read_frame(&mut both.operator.1), (40, b"still here".to_vec()));
         both.device.1.send(b"\0\0");
         assert_eq!(harness.read(&mut both.device.1, 3), b"\0\x011");
-        // Neither keeps it running.
+        // Neither the group nor the listener keeps the endpoint running.
         let held = (both.devices.group("all"), both.listener);
         drop(both.devices);
         harness.wait_for_end(&mut both.operator.1);
         harness.wait_for_end(&mut both.device.1);
         drop((both.operator, both.device, held));
-        harness.wait_for("both ends", || both.seen.ends().len() == 1);
-        harness.wait_for("the end", || Arc::strong_count(&both.told.0) == 1);
+        harness.wait_for("the ends of both connections", || both.seen.ends().len() == 1);
+        harness.wait_for("the release of the handler", || Arc::strong_count(&both.told.0) == 1);
     });
 }
 
@@ -259,14 +272,16 @@ fn a_message_for_a_handler_without_received_closes_its_connection_only() {
             assert_eq!((kind, bye(&body)), (5, (8, "internal error".to_owned())));
             harness.wait_for_end(&mut loud);
             drop(loud);
-            harness.wait_for("its end", || server.handler().0.lock().unwrap().len() == number);
+            harness.wait_for("the end of the connection", || {
+                server.handler().0.lock().unwrap().len() == number
+            });
             let why = server.handler().0.lock().unwrap()[number - 1].clone();
             assert_eq!((why.kind(), why.fault()), (DisconnectKind::Closed, Fault::Local));
             assert!(why.to_string().contains("`received`"), "{why}");
         }
-        let lines = log::lines("lacks a method");
-        assert!(lines.len() == 1 && lines[0].contains("ERROR"), "once: {lines:?}");
-        server.send(id, 40, b"you stay").expect("it is up");
+        let lines = log::lines("does not implement this method");
+        assert!(lines.len() == 1 && lines[0].contains("ERROR"), "expected one line: {lines:?}");
+        server.send(id, 40, b"you stay").expect("the connection is open");
         assert_eq!(harness.read_frame(&mut quiet), (40, b"you stay".to_vec()));
         drop(quiet);
         let stats = harness.end(&server);
@@ -279,8 +294,9 @@ fn a_message_for_a_handler_without_received_closes_its_connection_only() {
 fn a_handler_without_methods_rejects_requests() {
     everywhere(|harness| {
         let server = harness.serve(Deaf::default());
-        let client =
-            harness.client_with(target(&server), harness.options().endpoint).expect("it is up");
+        let client = harness
+            .client_with(target(&server), harness.options().endpoint)
+            .expect("the connection is open");
         for _ in 0..2 {
             let answer = client.request(40, b"?", Duration::from_secs(30));
             let text = answer.expect_err("nobody answers").to_string();

@@ -1,4 +1,5 @@
-//! Heartbeats: a connection whose peer is gone is closed, one whose peer only sends nothing is not.
+//! Heartbeats: a connection is closed if its peer is gone, and kept if its peer only has nothing to
+//! send.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::harness::in_simulation;
 use crate::probe::{Line, Probe};
 use crate::raw::{Raw, frame, hello};
 
-/// T5. The default heartbeat is what must hold.
+/// T5. The bounds hold with the default heartbeat.
 #[test]
 fn a_peer_that_vanished_is_given_up_within_thirty_seconds() {
     in_simulation(|harness| {
@@ -20,12 +21,12 @@ fn a_peer_that_vanished_is_given_up_within_thirty_seconds() {
         harness.wait_for("the peer", || seen.connected().len() == 1);
         raw.stop_reading();
         let since = harness.world().now();
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         let time = harness.world().now() - since;
-        assert!(time <= Duration::from_secs(30), "after {time:?}");
+        assert!(time <= Duration::from_secs(30), "ended only after {time:?}");
         assert!(time >= Duration::from_secs(20), "too early, after {time:?}");
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Silent);
-        harness.wait_for("its slot", || server.stats().connections == 0);
+        harness.wait_for("the release of the slot", || server.stats().connections == 0);
         harness.end(&server);
     });
 }
@@ -39,7 +40,7 @@ fn a_silent_honest_peer_stays_for_ever() {
         let client = harness.client(&server);
         harness.world().run_for(Duration::from_secs(3600));
         assert!(seen.ends().is_empty(), "{:?}", seen.ends());
-        client.send(0, b"still here").expect("it is up");
+        client.send(0, b"still here").expect("the connection is open");
         harness.wait_for("the message", || seen.messages().len() == 1);
         harness.end(&server);
     });
@@ -54,7 +55,7 @@ fn a_plain_peer_is_asked_for_no_sign_of_life() {
         let mut raw = harness.dial(&server);
         harness.wait_for("the peer", || seen.connected().len() == 1);
         harness.world().run_for(Duration::from_secs(3600));
-        assert!(raw.received().is_empty(), "nothing of Posthouse's own");
+        assert!(raw.received().is_empty(), "a plain peer got a protocol frame");
         raw.send(&frame(0, b"hello"));
         assert_eq!(harness.read_frame(&mut raw), (0, b"hello".to_vec()));
         drop(raw);
@@ -62,7 +63,7 @@ fn a_plain_peer_is_asked_for_no_sign_of_life() {
     });
 }
 
-/// The peer is not silent: it is not listened to.
+/// A peer is not silent while this side does not read from it.
 #[test]
 fn a_peer_that_is_not_read_from_is_not_called_silent() {
     in_simulation(|harness| {
@@ -86,16 +87,16 @@ fn a_peer_that_is_not_read_from_is_not_called_silent() {
             peer.resume_reading();
             Ok(())
         };
-        server.run(id, resume).expect("it is up");
+        server.run(id, resume).expect("the connection is open");
         harness.wait_for("the rest", || seen.messages().len() == 2);
-        harness.wait_for("the end", || seen.ends().len() == 1);
-        assert_eq!(seen.ends()[0].kind(), DisconnectKind::Silent, "now it is");
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::Silent, "the peer is not silent by now");
         drop(raw);
         harness.end(&server);
     });
 }
 
-/// The same where it is the full queue that stops reading: the peer takes what it is sent, slowly.
+/// The same, if a full send queue stops the reading: the peer reads slowly.
 #[test]
 fn a_slow_reader_is_not_called_silent() {
     in_simulation(|harness| {
@@ -111,7 +112,7 @@ fn a_slow_reader_is_not_called_silent() {
         raw.send(&frame(0, b"give"));
         harness.wait_for("the message", || seen.messages().len() == 1);
         raw.stop_reading();
-        // Some 16 KiB and more every 8 seconds: far above the least rate.
+        // The peer reads about 16 KiB every 8 seconds, far above the minimum rate.
         for _ in 0..40 {
             harness.world().run_for(Duration::from_secs(8));
             raw.resume_reading();
@@ -138,14 +139,14 @@ fn both_ends_ask_and_the_smaller_heartbeat_counts() {
         raw.send(&hello(1_000, 1 << 20));
         let (kind, answer) = harness.read_frame(&mut raw);
         assert_eq!((kind, &answer[18..22]), (4, &1_000u32.to_le_bytes()[..]));
-        // It is asked for a sign of life, answers, and is asked again.
+        // The server pings the peer, gets the pong, and pings again.
         for _ in 0..5 {
             let (kind, body) = harness.read_frame(&mut raw);
             assert_eq!(kind, 16);
             raw.send_frame(17, &body);
         }
         let since = harness.world().now();
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         assert!(harness.world().now() - since < Duration::from_secs(4));
         harness.end(&server);
     });
@@ -159,7 +160,7 @@ fn a_client_gives_up_a_server_that_vanished() {
         let client = harness.client_side(probe);
         let listener = harness.world().serve("10.0.0.9:1").expect("a free address");
         let to = Target::new("10.0.0.9:1");
-        let id = client.connect(to, Line::default()).expect("there is room");
+        let id = client.connect(to, Line::default()).expect("no limit is reached");
         let mut server = Raw::simulated(harness.until("the client", || listener.accept()));
         assert_eq!(harness.read_frame(&mut server).0, 4);
         let mut answer = hello(0, 1 << 20);
@@ -167,7 +168,7 @@ fn a_client_gives_up_a_server_that_vanished() {
         server.send(&answer);
         harness.wait_for("the connection", || seen.connected().len() == 1);
         let since = harness.world().now();
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         assert!(harness.world().now() - since <= Duration::from_secs(30));
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Silent);
         assert!(client.send(id, 0, b"").is_err());
@@ -191,9 +192,9 @@ fn a_pause_may_be_longer_than_the_peers_patience() {
         let seen = probe.seen();
         let server = harness.serve(probe);
         let client = harness.client(&server);
-        client.send(0, b"pause").expect("it is up");
-        client.send(0, b"later").expect("it is up");
-        harness.wait_for("the first", || seen.messages().len() == 1);
+        client.send(0, b"pause").expect("the connection is open");
+        client.send(0, b"later").expect("the connection is open");
+        harness.wait_for("the first message", || seen.messages().len() == 1);
         harness.world().run_for(Duration::from_secs(299));
         assert_eq!(seen.messages().len(), 1);
         harness.world().run_for(Duration::from_secs(2));

@@ -26,9 +26,13 @@ fn the_right_key_opens() {
     everywhere(|harness| {
         let (server, seen) = guarded(harness);
         let to = target(&server).key(key(RIGHT)).credential(&b"device 7"[..]);
-        let client = harness.client_with(to, EndpointOptions::default()).expect("it is let in");
-        client.send(40, b"hello").expect("it is up");
-        assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"hello");
+        let client =
+            harness.client_with(to, EndpointOptions::default()).expect("the client is admitted");
+        client.send(40, b"hello").expect("the connection is open");
+        assert_eq!(
+            client.receive(Duration::from_secs(30)).expect("a reply arrives").payload,
+            b"hello"
+        );
         assert_eq!(seen.connected().len(), 1);
         client.close();
         harness.end(&server);
@@ -55,15 +59,15 @@ fn a_wrong_key_a_missing_one_and_one_too_many_are_refused() {
                 Err(other) => panic!("{what}: {other:?}"),
                 Ok(client) => client,
             };
-            assert_eq!(what, "without hello", "only a plain client does not wait for an answer");
-            // Fails where the refusal is there already.
+            assert_eq!(what, "without hello", "a client with a hello did not wait for its answer");
+            // This send fails if the rejection has already arrived.
             let _ = client.send(40, b"hello");
             let answer = client.receive(Duration::from_secs(30));
             assert!(matches!(answer, Err(ClientError::Disconnected(_))), "{what}: {answer:?}");
         }
-        harness.wait_for("the end of all", || server.stats().connections == 0);
+        harness.wait_for("the ends of all connections", || server.stats().connections == 0);
         assert!(seen.told().is_empty(), "nothing reaches the handler: {:?}", seen.told());
-        harness.wait_for("the end of all", || open.stats().connections == 0);
+        harness.wait_for("the ends of all connections", || open.stats().connections == 0);
         assert!(open_seen.messages().is_empty());
         harness.end(&open);
         harness.end(&server);
@@ -79,7 +83,7 @@ fn a_wrong_proof_is_told_so_and_a_message_before_it_is_out_of_state() {
             let mut raw = harness.dial(&server);
             raw.send(&hello(0, 1 << 20));
             let (kind, answer) = harness.read_frame(&mut raw);
-            assert_eq!((kind, answer[38]), (4, 0x81), "a proof is demanded");
+            assert_eq!((kind, answer[38]), (4, 0x81), "the answer demands no proof");
             raw.send(&bytes);
             let (kind, body) = harness.read_frame(&mut raw);
             assert_eq!((kind, bye(&body).0), (5, code));
@@ -88,9 +92,9 @@ fn a_wrong_proof_is_told_so_and_a_message_before_it_is_out_of_state() {
         let mut plain = harness.dial(&server);
         plain.send(&frame(40, b"no hello"));
         harness.wait_for_end(&mut plain);
-        assert!(plain.received().is_empty(), "it could not understand a bye");
+        assert!(plain.received().is_empty(), "a bye was sent to a plain peer");
         drop(plain);
-        harness.wait_for("the end of all", || server.stats().connections == 0);
+        harness.wait_for("the ends of all connections", || server.stats().connections == 0);
         assert!(seen.told().is_empty(), "nothing reaches the handler: {:?}", seen.told());
         assert_eq!(server.stats().peer_faults, 4);
         harness.end(&server);
@@ -109,7 +113,7 @@ fn a_proof_that_never_comes_is_not_waited_for() {
         harness.wait_for_end(&mut half);
         assert!(harness.world().now() - since < Duration::from_secs(6));
         drop((mute, half));
-        harness.wait_for("the end of both", || server.stats().connections == 0);
+        harness.wait_for("the ends of both connections", || server.stats().connections == 0);
         assert!(seen.told().is_empty());
         harness.end(&server);
     });
@@ -128,8 +132,11 @@ fn a_required_hello_is_required() {
         drop(plain);
         assert!(seen.told().is_empty());
         let client = harness.client(&server);
-        client.send(40, b"hello").expect("it is up");
-        assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"hello");
+        client.send(40, b"hello").expect("the connection is open");
+        assert_eq!(
+            client.receive(Duration::from_secs(30)).expect("a reply arrives").payload,
+            b"hello"
+        );
         client.close();
         harness.end(&server);
     });
@@ -146,9 +153,10 @@ fn the_credential_reaches_the_servers_handler() {
         let server = harness.serve(probe);
         for credential in [&b""[..], b"device 7", &[0xff; 1024]] {
             let to = target(&server).credential(credential);
-            let client = harness.client_with(to, EndpointOptions::default()).expect("it connects");
-            client.send(40, b"who am I?").expect("it is up");
-            let reply = client.receive(Duration::from_secs(30)).expect("a reply");
+            let client =
+                harness.client_with(to, EndpointOptions::default()).expect("the client connects");
+            client.send(40, b"who am I?").expect("the connection is open");
+            let reply = client.receive(Duration::from_secs(30)).expect("a reply arrives");
             assert_eq!(reply.payload, credential);
             client.close();
         }
@@ -165,8 +173,8 @@ fn a_refused_proof_is_the_peers_fault() {
         let client = harness.client_side(probe);
         client
             .connect(target(&server).key(key(b"another key, wrong")), Line::default())
-            .expect("there is room");
-        harness.wait_for("the end", || seen.connect_failures().len() == 1);
+            .expect("no limit is reached");
+        harness.wait_for("the end of the attempt", || seen.connect_failures().len() == 1);
         let why = seen.connect_failures()[0].clone();
         assert_eq!(why.kind(), DisconnectKind::Ended, "{why}");
         assert!(why.to_string().contains("code 5"), "{why}");

@@ -1,4 +1,4 @@
-//! Listeners that come and go while the endpoint runs.
+//! Listeners that are added and removed while the endpoint runs.
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -21,12 +21,12 @@ fn echoes(harness: &Harness<'_>, raw: &mut Raw) {
     assert_eq!(harness.read_frame(raw), (40, b"hello".to_vec()));
 }
 
-/// Sees that an honest peer is served there.
+/// Checks that an honest peer is served at the address.
 fn serves_at(harness: &Harness<'_>, address: Address) {
     echoes(harness, &mut harness.dial_at(address));
 }
 
-/// Waits until nobody listens there any more.
+/// Waits until no program listens at the address.
 fn wait_for_refusal(harness: &Harness<'_>, address: Address) {
     if harness.is_real() {
         let refused = |error: std::io::Error| error.kind() == ErrorKind::ConnectionRefused;
@@ -54,7 +54,7 @@ fn listening_begins_at_any_time_from_any_thread() {
                     scope.spawn(move || server.listen(address).expect("a free address"))
                 })
                 .collect();
-            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+            threads.into_iter().map(|thread| thread.join().expect("no thread panicked")).collect()
         });
         for handle in &handles {
             serves_at(harness, handle.local_address());
@@ -69,7 +69,8 @@ fn listening_begins_at_any_time_from_any_thread() {
     });
 }
 
-/// Starts a server that adds and stops listeners as a message says, in the callback of the message.
+/// Starts a server that adds and removes listeners on request, in the callback of the requesting
+/// message.
 fn commanded(harness: &Harness<'_>, kept: &Arc<Mutex<Vec<ListenerHandle>>>) -> Endpoint<Probe> {
     let kept = kept.clone();
     let address = harness.address_of(7);
@@ -127,9 +128,9 @@ fn a_stopped_listener_takes_nobody_and_its_connections_go_on() {
         echoes(harness, &mut raw);
         serves_at(harness, other.local_address());
         if cfg!(windows) {
-            // There an address is taken as long as a connection has it.
+            // On Windows an address is in use as long as a connection has it.
             drop(raw);
-            harness.wait_for("its end", || server.stats().connections == 0);
+            harness.wait_for("the end of the connection", || server.stats().connections == 0);
             raw = harness.dial_at(other.local_address());
         }
         let again = harness.until("the same port", || server.listen(address).ok());
@@ -138,7 +139,7 @@ fn a_stopped_listener_takes_nobody_and_its_connections_go_on() {
         echoes(harness, &mut raw);
         drop(raw);
         harness.end(&server);
-        // What has ended is not stopped again.
+        // Stopping a removed listener has no effect.
         handle.stop();
         again.stop();
     });
@@ -159,7 +160,7 @@ fn a_handle_stops_its_own_listener_and_none_that_came_after_it() {
             wait_for_refusal(harness, handle.local_address());
             assert!(server.addresses().is_empty());
         }
-        // Before a worker has seen it at all, too.
+        // A listener can also be stopped before any worker has seen it.
         let unseen = server.listen(harness.address_of(4)).expect("a free address");
         unseen.stop();
         let next = server.listen(harness.address_of(5)).expect("a free address");
@@ -232,7 +233,7 @@ fn a_listener_that_cannot_be_is_an_error_and_leaves_nothing() {
             assert!(is_it(&error), "{error}");
         }
         assert_eq!(server.addresses(), [taken]);
-        server.listen(free()).expect("it was not taken");
+        server.listen(free()).expect("the address is free");
         server.shutdown(Duration::ZERO);
         let late = server.listen(harness.address_of(3)).expect_err("too late");
         assert!(matches!(late, ListenError::Shutdown), "{late}");
@@ -253,7 +254,7 @@ fn a_name_that_nobody_has_cannot_be_listened_on() {
     });
 }
 
-/// Peers come while listeners do, and while the endpoint ends.
+/// Peers connect while listeners are added and removed, and while the endpoint ends.
 #[test]
 fn listeners_that_come_and_go_while_it_ends_leave_nothing() {
     on_real_sockets(|harness| {
@@ -269,7 +270,7 @@ fn listeners_that_come_and_go_while_it_ends_leave_nothing() {
                             Err(error) => panic!("{error}"),
                         };
                         begun.fetch_add(1, Ordering::Relaxed);
-                        // Fails where the end was quicker.
+                        // The connect fails if the end of the endpoint was quicker.
                         drop(TcpStream::connect(handle.local_address().socket_addr()));
                         if round % 3 > 0 {
                             handle.stop();

@@ -1,4 +1,4 @@
-//! Messages, there and back.
+//! Messages and their echoes.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use crate::harness::{Harness, Options, everywhere, target};
 use crate::probe::{Line, Probe};
 use crate::raw::frame;
 
-/// A payload that shows where it was cut or mixed up.
+/// A payload in which a cut or a mixed-up piece is visible.
 pub fn payload(number: usize, bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (number * 31 + at * 7 + at / 251) as u8).collect()
 }
 
 fn echo_options(harness: &Harness<'_>, max_frame: usize) -> Options {
-    // The peer sends all before it reads: the queue must take everything that comes back.
+    // The peer sends everything before it reads, so the queue must hold all echoes.
     let tuning = harness.options().tuning.with_queue_high_bytes(1 << 26);
     harness.options().with(|o| {
         o.connection.max_frame_bytes = max_frame;
@@ -23,7 +23,7 @@ fn echo_options(harness: &Harness<'_>, max_frame: usize) -> Options {
     })
 }
 
-/// Sends the messages in pieces of `cut` bytes, and expects them back.
+/// Sends the messages in pieces of `cut` bytes, and expects their echoes.
 fn echo(harness: &Harness<'_>, messages: &[(u8, Vec<u8>)], cut: usize, max_frame: usize) {
     let probe = Probe::echo();
     let seen = probe.seen();
@@ -38,7 +38,7 @@ fn echo(harness: &Harness<'_>, messages: &[(u8, Vec<u8>)], cut: usize, max_frame
         assert_eq!(kind, message.0, "message {number}");
         assert!(body == message.1, "message {number} of {} bytes is another", message.1.len());
     }
-    assert!(seen.messages() == messages, "the handler saw the same");
+    assert!(seen.messages() == messages, "the handler got different messages");
     drop(raw);
     harness.end(&server);
 }
@@ -86,16 +86,19 @@ fn a_client_with_hello_has_all_kinds_but_the_protocols_own() {
         let server = harness.serve(Probe::echo());
         let client = harness.client(&server);
         for kind in (0..4).chain(32..=255) {
-            client.send(kind, &[kind]).expect("an application's kind");
+            client.send(kind, &[kind]).expect("the kind of an application can be sent");
         }
         for kind in (0..4).chain(32..=255) {
-            let reply = client.receive(Duration::from_secs(30)).expect("a reply");
+            let reply = client.receive(Duration::from_secs(30)).expect("a reply arrives");
             assert_eq!((reply.kind, reply.payload), (kind, vec![kind]));
         }
         for kind in 4..32 {
             client.send(kind, &[]).expect_err("one of the protocol's own");
         }
-        assert!(client.request(7, b"?", Duration::from_secs(30)).is_ok(), "it is all in order");
+        assert!(
+            client.request(7, b"?", Duration::from_secs(30)).is_ok(),
+            "the connection is unusable"
+        );
         client.close();
         harness.end(&server);
     });
@@ -106,12 +109,13 @@ fn a_client_without_hello_has_all_kinds() {
     everywhere(|harness| {
         let server = harness.serve(Probe::echo());
         let plain = target(&server).without_hello();
-        let client = harness.client_with(plain, EndpointOptions::default()).expect("it connects");
+        let client =
+            harness.client_with(plain, EndpointOptions::default()).expect("the client connects");
         for kind in 0..=255 {
-            client.send(kind, &[kind]).expect("any kind");
+            client.send(kind, &[kind]).expect("every kind can be sent");
         }
         for kind in 0..=255 {
-            let reply = client.receive(Duration::from_secs(30)).expect("a reply");
+            let reply = client.receive(Duration::from_secs(30)).expect("a reply arrives");
             assert_eq!((reply.kind, reply.payload), (kind, vec![kind]));
         }
         client.close();
@@ -119,7 +123,7 @@ fn a_client_without_hello_has_all_kinds() {
     });
 }
 
-/// A send that does not fit the queue now waits until it does.
+/// A send waits if the queue has no room for it, until the queue has room.
 #[test]
 fn a_clients_send_waits_for_room() {
     everywhere(|harness| {
@@ -138,15 +142,19 @@ fn a_clients_send_waits_for_room() {
             Ok(())
         });
         let server = harness.serve(probe);
-        // Always too much for what is there already, and never over the high mark.
+        // Each message is too large for the rest of the queue, and alone it is below the high mark.
         let options = ConnectionOptions::default().with_send_queue_bytes(210_000);
         let to = target(&server).options(options);
-        let client = harness.client_with(to, EndpointOptions::default()).expect("it connects");
+        let client =
+            harness.client_with(to, EndpointOptions::default()).expect("the client connects");
         let size = if harness.is_real() { 150_000 } else { 120_000 };
         for _ in 0..100 {
-            client.send(0, &vec![1; size]).expect("the server reads on");
+            client.send(0, &vec![1; size]).expect("the server continues to read");
         }
-        assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"all");
+        assert_eq!(
+            client.receive(Duration::from_secs(30)).expect("a reply arrives").payload,
+            b"all"
+        );
         client.close();
         harness.end(&server);
     });
@@ -163,21 +171,26 @@ fn one_endpoint_listens_on_several_addresses_and_connects_as_well() {
         assert_eq!(server.addresses().len(), 2);
         for address in server.addresses() {
             let to = Target::new(address.to_string());
-            let client = harness.client_with(to, EndpointOptions::default()).expect("it connects");
-            client.send(3, b"hello").expect("it is up");
-            assert_eq!(client.receive(Duration::from_secs(30)).expect("a reply").payload, b"hello");
+            let client =
+                harness.client_with(to, EndpointOptions::default()).expect("the client connects");
+            client.send(3, b"hello").expect("the connection is open");
+            assert_eq!(
+                client.receive(Duration::from_secs(30)).expect("a reply arrives").payload,
+                b"hello"
+            );
             client.close();
         }
-        let itself = server.connect(target(&server), Line::default()).expect("there is room");
-        harness.wait_for("both ends", || seen.connected().len() == 4);
-        assert!(server.peer(itself).expect("it is up").outgoing);
+        let itself = server.connect(target(&server), Line::default()).expect("no limit is reached");
+        harness.wait_for("both connections", || seen.connected().len() == 4);
+        assert!(server.peer(itself).expect("the connection is open").outgoing);
         assert_eq!(server.peers().iter().filter(|info| info.outgoing).count(), 1);
         harness.end(&server);
         seen.told();
     });
 }
 
-/// However soon the server leaves: what it said before is received before the end is told.
+/// Messages that a server sent before its end are received before the end is reported, however
+/// early the server ends.
 #[test]
 fn a_client_gets_what_came_before_the_end() {
     everywhere(|harness| {
@@ -190,7 +203,7 @@ fn a_client_gets_what_came_before_the_end() {
         for _ in 0..if harness.is_real() { 30 } else { 1 } {
             let client = harness.client(&server);
             for number in 0..10 {
-                let message = client.receive(Duration::from_secs(30)).expect("it was sent");
+                let message = client.receive(Duration::from_secs(30)).expect("the message arrives");
                 assert_eq!((message.kind, message.payload), (40 + number, vec![number; 100]));
             }
             let end = client.receive(Duration::from_secs(30));
@@ -201,7 +214,7 @@ fn a_client_gets_what_came_before_the_end() {
     });
 }
 
-/// A client that receives little by little slows the server down, and loses nothing.
+/// A client that reads slowly slows the server down, and loses nothing.
 #[test]
 fn a_client_whose_inbox_is_full_goes_on_where_it_stopped() {
     everywhere(|harness| {
@@ -212,15 +225,15 @@ fn a_client_whose_inbox_is_full_goes_on_where_it_stopped() {
         });
         let server = harness.serve(probe);
         let client = harness.client(&server);
-        client.send(0, b"go").expect("it is up");
+        client.send(0, b"go").expect("the connection is open");
         for number in 0..messages {
             if (512..515).contains(&number) {
-                // It asks for more about now, and is refused.
+                // At about this point the client makes a request, which is rejected.
                 let endpoint = client.endpoint();
                 let peer = client.peer();
                 (0..70_000).all(|_| endpoint.run(peer, |_| Ok(())).is_ok());
             }
-            let message = client.receive(Duration::from_secs(30)).expect("it was sent");
+            let message = client.receive(Duration::from_secs(30)).expect("the message arrives");
             assert_eq!(message.payload, number.to_le_bytes());
         }
         client.close();

@@ -1,4 +1,4 @@
-//! The seam for encryption, with a layer that cuts the stream into records at random.
+//! The seam for encryption, tested with a layer that cuts the stream into records at random.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn listener(harness: &Harness<'_>, framing: Framing) -> Listener {
     Listener::new(harness.address()).framing(framing).record_layer(layer)
 }
 
-/// Messages of every size, up to several sends' worth.
+/// Messages of every size, up to the size of several sends.
 fn payload(number: usize) -> Vec<u8> {
     let bytes = [0, 1, 5, 700, 1500, 16_384, 40_000, 150_000][number % 8] + number;
     (0..bytes).map(|at| (at * 31 + number) as u8).collect()
@@ -31,22 +31,26 @@ fn messages_pass_through_records_whole_and_in_order() {
     everywhere(|harness| {
         let server = harness.serve_at(Probe::echo(), listener(harness, Framing::Native));
         let target = target(&server).record_layer(layer);
-        let client = harness.client_with(target, EndpointOptions::default()).expect("it connects");
+        let client =
+            harness.client_with(target, EndpointOptions::default()).expect("the client connects");
         for round in 0..4 {
             let numbers = || round * 8..(round + 1) * 8;
             for number in numbers() {
-                client.send(40, &payload(number)).expect("it is up");
+                client.send(40, &payload(number)).expect("the connection is open");
             }
             for number in numbers() {
-                let reply = client.receive(PATIENCE).expect("a reply");
+                let reply = client.receive(PATIENCE).expect("a reply arrives");
                 assert_eq!(reply.kind, 40);
-                assert!(reply.payload == payload(number), "another payload than {number}'s");
+                assert!(
+                    reply.payload == payload(number),
+                    "the payload of message {number} differs"
+                );
             }
         }
-        let reply = client.request(41, &payload(7), PATIENCE).expect("a reply");
-        assert!(reply.payload == payload(7), "another reply");
+        let reply = client.request(41, &payload(7), PATIENCE).expect("a reply arrives");
+        assert!(reply.payload == payload(7), "the payload of the reply differs");
         client.close();
-        harness.wait_for("the end", || server.stats().connections == 0);
+        harness.wait_for("the end of the connection", || server.stats().connections == 0);
         harness.end(&server);
     });
 }
@@ -64,8 +68,8 @@ fn what_is_queued_leaves_in_records_before_a_graceful_end() {
         let seen = probe.seen();
         let client = harness.client_side(probe);
         let to = target(&server).framing(framing).record_layer(layer);
-        client.connect(to, Line::default()).expect("there is room");
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        client.connect(to, Line::default()).expect("no limit is reached");
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Ended);
         let payloads: Vec<_> = seen.messages().into_iter().map(|(_, payload)| payload).collect();
         assert_eq!(payloads.len(), 8, "{:?}", seen.ends());
@@ -89,7 +93,7 @@ fn a_peer_that_sends_no_records_is_closed_and_one_that_says_nothing_expires() {
         harness.wait_for_end(&mut plain);
         let mut silent = harness.dial(&server);
         harness.wait_for_end(&mut silent);
-        assert!(seen.told().is_empty(), "the handler never knew of them");
+        assert!(seen.told().is_empty(), "a callback ran for them");
         harness.end(&server);
     });
 }
@@ -103,8 +107,8 @@ fn a_target_that_speaks_no_records_is_unreachable() {
         let client = harness.client_side(probe);
         let options = ConnectionOptions::default().with_connect_timeout_ms(1_000);
         let to: Target = target(&server).record_layer(layer).options(options);
-        client.connect(to, Line::default()).expect("there is room");
-        harness.wait_for("the end of it", || seen.connect_failures().len() == 1);
+        client.connect(to, Line::default()).expect("no limit is reached");
+        harness.wait_for("the end of the attempt", || seen.connect_failures().len() == 1);
         harness.end(&client);
         harness.end(&server);
     });
@@ -118,7 +122,7 @@ impl RawRecords {
         let mut layer = CutRecords::new(1);
         let mut greeting = Vec::new();
         layer.take_output(&mut greeting);
-        // It answers and accepts any greeting, its own too.
+        // The layer answers and accepts any greeting, also its own.
         layer.open(&mut greeting.clone()).expect("a hello");
         let hello_bytes = greeting.len();
         layer.take_output(&mut greeting);
@@ -129,7 +133,7 @@ impl RawRecords {
     fn seal(&mut self, mut plain: &[u8]) -> Vec<u8> {
         let mut records = Vec::new();
         while !plain.is_empty() {
-            let taken = self.0.seal(plain, &mut records).expect("it is ready");
+            let taken = self.0.seal(plain, &mut records).expect("the layer is ready");
             plain = &plain[taken..];
         }
         records
@@ -143,8 +147,8 @@ impl RawRecords {
     }
 }
 
-/// A request is still to be answered when the peer ends its stream, so the connection stays open
-/// and could read on.
+/// A peer ends its stream while its request is still unanswered. The connection stays open until
+/// the answer, and could still read.
 #[test]
 fn nothing_counts_that_follows_the_last_record() {
     everywhere(|harness| {
@@ -168,18 +172,18 @@ fn nothing_counts_that_follows_the_last_record() {
         });
         let id = server.peers()[0].id;
         let answer = |peer: &mut Peer<'_, Probe>| {
-            let responder = peer.state_mut().responders.pop().expect("it was kept");
+            let responder = peer.state_mut().responders.pop().expect("the responder was kept");
             responder.reply(40, b"!")?;
             Ok(())
         };
         server.run(id, answer).expect("the connection is open");
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Ended);
         harness.end(&server);
     });
 }
 
-/// A layer whose handshake succeeds, and that cannot seal anything.
+/// A layer whose handshake succeeds, and which cannot seal anything.
 struct Broken(CutRecords);
 
 impl RecordLayer for Broken {
@@ -219,7 +223,7 @@ fn a_layer_that_cannot_seal_ends_the_connection_and_says_why() {
                 Ok(())
             })
             .on_disconnected(move |peer, _| {
-                *kept.lock().unwrap() = peer.info().expect("it was up").age;
+                *kept.lock().unwrap() = peer.info().expect("the connection was open").age;
             });
         let seen = probe.seen();
         let broken = || -> Box<dyn RecordLayer> { Box::new(Broken(CutRecords::new(3))) };
@@ -228,13 +232,13 @@ fn a_layer_that_cannot_seal_ends_the_connection_and_says_why() {
         let server = harness.serve_at(probe, listener);
         let mut raw = harness.dial(&server);
         raw.send(&RawRecords::greeting().1);
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         let why = seen.ends()[0].clone();
         assert!(why.to_string().contains("out of keys"), "{why}");
-        // At once, not with the next deadline. Virtual time can be compared.
+        // The connection ends at once, not at its next deadline. Only virtual time can be compared.
         let age = *age.lock().unwrap();
         assert!(harness.is_real() || age < Duration::from_secs(2), "{age:?}");
-        harness.wait_for("its slot", || server.stats().connections == 0);
+        harness.wait_for("the release of the slot", || server.stats().connections == 0);
         drop(raw);
         harness.end(&server);
     });

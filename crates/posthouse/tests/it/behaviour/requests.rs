@@ -14,19 +14,19 @@ use crate::raw::{hello, request};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// The answers to requests, in the order in which they came.
+/// The answers to requests, in their order of arrival.
 type Answers = Arc<Mutex<Vec<Result<Vec<u8>, RequestError>>>>;
 
-/// Asks, and keeps the answer.
+/// Sends a request, and keeps the answer.
 fn ask(peer: &mut Peer<'_, Probe>, body: &[u8], timeout: Duration, answers: &Answers) {
     let answers = answers.clone();
     peer.request(40, body, timeout, move |_, reply| {
-        answers.lock().expect("no panic").push(reply.map(|message| message.to_vec()));
+        answers.lock().expect("no thread panicked").push(reply.map(|message| message.to_vec()));
         Ok(())
     });
 }
 
-/// A client that does this on its connection.
+/// A client that makes this call when it is connected.
 fn asking(
     harness: &Harness<'_>,
     server: &Endpoint<Probe>,
@@ -35,7 +35,7 @@ fn asking(
     let probe = Probe::new().on_connected(call);
     let seen = probe.seen();
     let client = harness.client_side(probe);
-    client.connect(target(server), Line::default()).expect("there is room");
+    client.connect(target(server), Line::default()).expect("no limit is reached");
     (client, seen)
 }
 
@@ -50,7 +50,7 @@ fn a_request_is_answered_or_refused_and_the_text_comes_through() {
             Ok(())
         }));
         let client = harness.client(&server);
-        let reply = client.request(1, b"question", SOON).expect("a reply");
+        let reply = client.request(1, b"question", SOON).expect("a reply arrives");
         assert_eq!((reply.kind, &reply.payload[..]), (2, &b"question"[..]));
         match client.request(9, b"", SOON) {
             Err(ClientError::Request(RequestError::Rejected(text))) => {
@@ -66,7 +66,7 @@ fn a_request_is_answered_or_refused_and_the_text_comes_through() {
 #[test]
 fn replies_come_in_any_order_and_find_their_requests() {
     everywhere(|harness| {
-        // Keeps the responders and answers all of them when the last one is there, the last first.
+        // Keeps the responders until the last one has arrived, and answers them in reverse order.
         let server = harness.serve(Probe::new().on_requested(|peer, _, responder| {
             let id = peer.id();
             let kept = &mut peer.state_mut().responders;
@@ -85,8 +85,12 @@ fn replies_come_in_any_order_and_find_their_requests() {
             for number in 0..20u8 {
                 let kept = kept.clone();
                 peer.request(40, &[number], SOON, move |_, reply| {
-                    assert_eq!(reply.expect("a reply").payload(), [number], "another's reply");
-                    kept.lock().expect("no panic").push(Ok(vec![number]));
+                    assert_eq!(
+                        reply.expect("a reply arrives").payload(),
+                        [number],
+                        "the reply belongs to another request"
+                    );
+                    kept.lock().expect("no thread panicked").push(Ok(vec![number]));
                     Ok(())
                 });
             }
@@ -105,7 +109,7 @@ fn a_request_without_a_reply_times_out_and_the_late_one_is_counted() {
         let server = harness.serve(Probe::new().on_requested(|peer, _, responder| {
             peer.state_mut().responders.extend(responder.take());
             peer.after(Duration::from_secs(3), |peer| {
-                let responder = peer.state_mut().responders.pop().expect("kept");
+                let responder = peer.state_mut().responders.pop().expect("a responder was kept");
                 Ok(responder.reply(0, b"late")?)
             });
             Ok(())
@@ -119,7 +123,7 @@ fn a_request_without_a_reply_times_out_and_the_late_one_is_counted() {
         harness.wait_for("an answer", || !answers.lock().unwrap().is_empty());
         assert_eq!(*answers.lock().unwrap(), [Err(RequestError::TimedOut)]);
         harness.wait_for("the late reply", || client.stats().late_replies == 1);
-        assert_eq!(answers.lock().unwrap().len(), 1, "told once");
+        assert_eq!(answers.lock().unwrap().len(), 1, "the answer was reported more than once");
         harness.end(&client);
         harness.end(&server);
     });
@@ -145,15 +149,15 @@ fn requests_that_wait_when_the_connection_ends_are_told_before_disconnected() {
             })
             .on_disconnected(move |peer, _| {
                 let before = at_end.lock().unwrap().len();
-                assert_eq!(before, 5, "C6: disconnected is the last");
-                // One that is made now has its answer at once.
+                assert_eq!(before, 5, "C6: disconnected was not the last callback");
+                // A request that is made in `disconnected` is answered at once.
                 ask(peer, b"?", SOON, &at_end);
             });
         let seen = probe.seen();
         let client = harness.client_side(probe);
-        client.connect(target(&server), Line::default()).expect("there is room");
-        harness.wait_for("the end", || seen.ends().len() == 1);
-        harness.wait_for("the slot", || client.stats().connections == 0);
+        client.connect(target(&server), Line::default()).expect("no limit is reached");
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
+        harness.wait_for("the release of the slot", || client.stats().connections == 0);
         let answers = answers.lock().unwrap().clone();
         assert_eq!(answers[..5], vec![Err(RequestError::Disconnected); 5]);
         assert_eq!(answers[5], Err(RequestError::NotSent(SendError::NotConnected)));
@@ -183,14 +187,14 @@ fn a_request_that_cannot_be_made_is_told_at_once_and_closes_nothing() {
         let options = ConnectionOptions::default().with_max_requests(2);
         let client = harness.client_side(probe);
         let to = target(&server).options(options);
-        let id = client.connect(to, Line::default()).expect("there is room");
+        let id = client.connect(to, Line::default()).expect("no limit is reached");
         harness.wait_for("the connection", || !seen.connected().is_empty());
         harness.wait_for("two answers", || answers.lock().unwrap().len() == 2);
         assert_eq!(
             *answers.lock().unwrap(),
             [Err(RequestError::TooMany), Err(RequestError::TooMany)]
         );
-        assert!(client.peer(id).is_some(), "C8: the connection is as it was");
+        assert!(client.peer(id).is_some(), "C8: the connection ended at the limit");
         harness.end(&client);
         harness.end(&server);
     });
@@ -234,15 +238,19 @@ fn more_requests_than_may_wait_are_refused_and_the_others_answered() {
         assert_eq!(harness.read_frame(&mut raw).0, 4);
         for id in 3..5u32 {
             let (kind, body) = harness.read_frame(&mut raw);
-            assert_eq!((kind, &body[..4], body[4]), (9, &id.to_le_bytes()[..], 1), "refused");
+            assert_eq!(
+                (kind, &body[..4], body[4]),
+                (9, &id.to_le_bytes()[..], 1),
+                "the request was not rejected"
+            );
         }
         harness.wait_for("the requests", || seen.messages().len() == 3);
         let id = seen.connected()[0];
         let answer = |peer: &mut Peer<'_, Probe>| {
-            let responder = peer.state_mut().responders.pop().expect("kept");
+            let responder = peer.state_mut().responders.pop().expect("a responder was kept");
             Ok(responder.reply(1, b"!")?)
         };
-        server.run(id, answer).expect("it is up");
+        server.run(id, answer).expect("the connection is open");
         let (kind, body) = harness.read_frame(&mut raw);
         assert_eq!((kind, &body[..]), (9, &[2, 0, 0, 0, 0, 1, b'!'][..]));
         drop(raw);
@@ -250,7 +258,7 @@ fn more_requests_than_may_wait_are_refused_and_the_others_answered() {
     });
 }
 
-/// A responder answers the connection that asked, wherever it is used.
+/// A responder answers the connection that made the request, wherever it is used.
 #[test]
 fn a_responder_kept_by_another_connection_answers_its_own() {
     everywhere(|harness| {
@@ -260,7 +268,7 @@ fn a_responder_kept_by_another_connection_answers_its_own() {
             if message.kind() == 1 {
                 responders.lock().unwrap().extend(responder.take());
             } else {
-                let others = responders.lock().unwrap().pop().expect("kept");
+                let others = responders.lock().unwrap().pop().expect("a responder was kept");
                 others.reply(0, b"for somebody else")?;
                 responder.reply(0, b"for you");
             }
@@ -293,16 +301,22 @@ fn a_request_has_one_answer_however_often_it_is_answered() {
                 1 => {
                     responder.reply(0, b"first");
                     responder.reply(0, b"second");
-                    assert!(responder.take().is_none(), "it is answered");
+                    assert!(
+                        responder.take().is_none(),
+                        "the responder is still there after its answer"
+                    );
                     responder.reject("no");
                 }
                 2 => {
                     responder.reject("first");
                     responder.reply(0, b"second");
-                    assert!(responder.take().is_none(), "it is rejected");
+                    assert!(
+                        responder.take().is_none(),
+                        "the responder is still there after its rejection"
+                    );
                 }
                 _ => {
-                    let taken = responder.take().expect("not answered yet");
+                    let taken = responder.take().expect("the request is not answered yet");
                     assert!(responder.take().is_none(), "it is taken");
                     responder.reply(0, b"second");
                     responder.reject("no");
@@ -319,7 +333,7 @@ fn a_request_has_one_answer_however_often_it_is_answered() {
             let answer = [&[7, 0, 0, 0, status, 0][..], b"first"].concat();
             assert_eq!(harness.read_frame(&mut raw), (9, answer), "of kind {kind}");
         }
-        // A late answer would have arrived before this one.
+        // A late answer would arrive before the answer to this request.
         raw.send(&request(8, 1, b"?"));
         assert_eq!(harness.read_frame(&mut raw).1[..4], [8, 0, 0, 0]);
         drop(raw);

@@ -27,7 +27,7 @@ fn keeping(harness: &Harness<'_>, options: Options) -> (Endpoint<Probe>, Seen, K
     (harness.serve_with(probe, options), seen, kept)
 }
 
-/// A peer that has agreed on hello.
+/// A peer that has exchanged hellos with the server.
 fn greeted<H: posthouse::Handler>(harness: &Harness<'_>, server: &Endpoint<H>, takes: u32) -> Raw {
     let mut raw = harness.dial(server);
     raw.send(&hello(0, takes));
@@ -35,13 +35,13 @@ fn greeted<H: posthouse::Handler>(harness: &Harness<'_>, server: &Endpoint<H>, t
     raw
 }
 
-/// Asks, and gives the right to answer.
+/// Sends a request, and returns its responder.
 fn ask(harness: &Harness<'_>, raw: &mut Raw, kept: &Kept, id: u32) -> OwnedResponder {
     raw.send(&request(id, 40, b"?"));
     harness.until("the request", || kept.lock().unwrap().pop())
 }
 
-/// The next frame is the answer to this request: its status and its payload.
+/// Expects the answer to this request as the next frame, and returns its status and payload.
 fn answer(harness: &Harness<'_>, raw: &mut Raw, id: u32) -> (u8, Vec<u8>) {
     let (kind, body) = harness.read_frame(raw);
     assert_eq!((kind, &body[..4]), (9, &id.to_le_bytes()[..]), "an answer: {body:?}");
@@ -72,7 +72,7 @@ fn a_request_whose_responder_is_dropped_is_rejected() {
         let (server, _, kept) = keeping(harness, harness.options());
         let mut raw = greeted(harness, &server, 1 << 20);
         let responder = ask(harness, &mut raw, &kept, 7);
-        assert!(raw.take_frame().is_none(), "it is kept");
+        assert!(raw.take_frame().is_none(), "the kept request was answered");
         drop(responder);
         assert_eq!(answer(harness, &mut raw, 7), (1, FORGOTTEN.to_vec()));
         drop(raw);
@@ -88,17 +88,19 @@ fn a_request_can_be_answered_from_another_thread() {
         let responder = ask(harness, &mut raw, &kept, 7);
         assert_eq!(responder.peer(), seen.connected()[0]);
         let thread = std::thread::spawn(move || responder.reply(42, b"from afar"));
-        assert_eq!(thread.join().expect("no panic"), Ok(()));
+        assert_eq!(thread.join().expect("no thread panicked"), Ok(()));
         assert_eq!(answer(harness, &mut raw, 7), (0, b"from afar".to_vec()));
         let responder = ask(harness, &mut raw, &kept, 8);
-        std::thread::spawn(move || responder.reject("not today")).join().expect("no panic");
+        std::thread::spawn(move || responder.reject("not today"))
+            .join()
+            .expect("no thread panicked");
         assert_eq!(answer(harness, &mut raw, 8), (1, b"not today".to_vec()));
         drop(raw);
         harness.end(&server);
     });
 }
 
-/// Requests that are kept count as long as they are: their answers make room.
+/// Each kept request counts towards the limit until it is answered.
 #[test]
 fn a_kept_request_has_a_place_until_it_is_answered() {
     everywhere(|harness| {
@@ -113,9 +115,9 @@ fn a_kept_request_has_a_place_until_it_is_answered() {
         drop(first);
         assert_eq!(answer(harness, &mut raw, 1).0, 1);
         let fourth = ask(harness, &mut raw, &kept, 4);
-        second.reply(0, b"late").expect("it is up");
+        second.reply(0, b"late").expect("the connection is open");
         assert_eq!(answer(harness, &mut raw, 2), (0, b"late".to_vec()));
-        fourth.reply(0, b"later").expect("it is up");
+        fourth.reply(0, b"later").expect("the connection is open");
         assert_eq!(answer(harness, &mut raw, 4), (0, b"later".to_vec()));
         drop(raw);
         harness.end(&server);
@@ -140,18 +142,18 @@ fn a_responder_outlives_its_connection_and_its_endpoint_and_keeps_neither() {
             (0..9).map(|id| ask(harness, &mut raw, &kept, id)).collect();
         let mut three = || owned.drain(..3).collect::<Vec<_>>().into_iter();
         let use_up = |mut three: std::vec::IntoIter<OwnedResponder>| {
-            let reply = three.next().expect("three").reply(0, b"too late");
+            let reply = three.next().expect("three responders").reply(0, b"too late");
             assert_eq!(reply, Err(SendError::NotConnected));
-            three.next().expect("three").reject("too late");
+            three.next().expect("three responders").reject("too late");
             drop(three);
         };
         drop(raw);
-        harness.wait_for("its end", || server.stats().connections == 0);
-        // Somebody else has the slot now, and hears nothing of it.
+        harness.wait_for("the end of the connection", || server.stats().connections == 0);
+        // Another connection has the slot now, and gets none of the answers.
         let mut other = greeted(harness, &server, 1 << 20);
         use_up(three());
         let late = ask(harness, &mut other, &kept, 1);
-        late.reply(0, b"to you").expect("it is up");
+        late.reply(0, b"to you").expect("the connection is open");
         assert_eq!(answer(harness, &mut other, 1), (0, b"to you".to_vec()));
         drop(other);
         assert_eq!(harness.end(&server).panics, 0);
@@ -171,9 +173,9 @@ fn a_kept_reply_that_is_too_large_is_an_error_and_the_request_is_rejected() {
         let error = responder.reply(0, &[0; 95]).expect_err("the head takes six more");
         assert_eq!(error, SendError::TooLarge { bytes: 101, max_bytes: 100 });
         assert_eq!(answer(harness, &mut raw, 7), (1, FORGOTTEN.to_vec()));
-        ask(harness, &mut raw, &kept, 8).reply(0, &[1; 94]).expect("it just fits");
+        ask(harness, &mut raw, &kept, 8).reply(0, &[1; 94]).expect("the reply just fits");
         assert_eq!(answer(harness, &mut raw, 8), (0, vec![1; 94]));
-        // A text is cut, between two characters.
+        // A text is cut between two characters.
         ask(harness, &mut raw, &kept, 9).reject(&format!("x{}", "ü".repeat(60)));
         let text = format!("x{}", "ü".repeat(46)).into_bytes();
         assert_eq!(answer(harness, &mut raw, 9), (1, text));
@@ -183,7 +185,8 @@ fn a_kept_reply_that_is_too_large_is_an_error_and_the_request_is_rejected() {
     });
 }
 
-/// In the callback nobody would see the error: the connection is closed, as by any such message.
+/// A callback has no way to return the error of the reply, so the connection is closed, as after
+/// any invalid message.
 #[test]
 fn a_reply_in_the_callback_that_is_too_large_closes_with_the_reason() {
     everywhere(|harness| {
@@ -200,7 +203,7 @@ fn a_reply_in_the_callback_that_is_too_large_closes_with_the_reason() {
         assert_eq!((kind, bye(&body).0), (5, 8));
         harness.wait_for_end(&mut raw);
         drop(raw);
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         let why = seen.ends()[0].clone();
         assert_eq!(why.kind(), DisconnectKind::Unsendable);
         assert!(why.to_string().contains("101 bytes, at most 100"), "{why}");
@@ -222,7 +225,7 @@ fn a_rejection_has_its_place_where_nothing_else_has_one() {
         let dropped = ask(harness, &mut raw, &kept, 2);
         raw.stop_reading();
         let id = seen.connected()[0];
-        server.send(id, 41, &vec![0; size]).expect("a lone message always fits");
+        server.send(id, 41, &vec![0; size]).expect("a message alone in the queue always fits");
         let error = reply.reply(0, &vec![0; size - 10]).expect_err("no room");
         assert!(matches!(error, SendError::QueueFull { .. }), "{error}");
         drop(dropped);
@@ -236,7 +239,7 @@ fn a_rejection_has_its_place_where_nothing_else_has_one() {
     });
 }
 
-/// The world stands still between two calls here, so nobody takes the posts away.
+/// The simulated world stands still between two calls of the test, so no worker takes the posts.
 #[test]
 fn answers_find_room_where_too_much_posted_work_waits() {
     in_simulation(|harness| {
@@ -247,8 +250,8 @@ fn answers_find_room_where_too_much_posted_work_waits() {
         let id = seen.connected()[0];
         let posts = (0..100).take_while(|_| server.send(id, 41, b"").is_ok()).count();
         assert_eq!(server.send(id, 41, b""), Err(SendError::Busy));
-        let [reply, rejected, dropped] = owned.try_into().expect("three");
-        reply.reply(0, b"here").expect("a reply is not refused as busy");
+        let [reply, rejected, dropped] = owned.try_into().expect("three responders");
+        reply.reply(0, b"here").expect("a reply is never rejected as busy");
         rejected.reject("no");
         drop(dropped);
         for _ in 0..posts {
@@ -258,12 +261,12 @@ fn answers_find_room_where_too_much_posted_work_waits() {
         assert_eq!(answer(harness, &mut raw, 1), (1, b"no".to_vec()));
         assert_eq!(answer(harness, &mut raw, 2), (1, FORGOTTEN.to_vec()));
         drop(raw);
-        harness.wait_for("its end", || server.stats().connections == 0);
+        harness.wait_for("the end of the connection", || server.stats().connections == 0);
         harness.end(&server);
     });
 }
 
-/// An error ends the connection, and the answer that was given before it still leaves.
+/// An error ends the connection, and the answer that was given before the error is still sent.
 #[test]
 fn an_answer_leaves_although_the_callback_fails() {
     everywhere(|harness| {
@@ -278,25 +281,25 @@ fn an_answer_leaves_although_the_callback_fails() {
         assert_eq!((kind, bye(&body)), (5, (1_000, "and that is all".to_owned())));
         harness.wait_for_end(&mut raw);
         drop(raw);
-        harness.wait_for("its end", || server.stats().connections == 0);
+        harness.wait_for("the end of the connection", || server.stats().connections == 0);
         harness.end(&server);
     });
 }
 
-/// A responder that goes down with a panic of its callback.
+/// A responder that is dropped by a panic of its callback.
 #[test]
 fn a_panic_with_a_responder_in_hand_is_contained() {
     everywhere(|harness| {
         let server = harness.serve(Probe::echo().on_requested(|_, _, responder| {
             let _taken = responder.take();
-            panic!("with a responder in hand");
+            panic!("panic while the callback owns a responder");
         }));
         let mut raw = greeted(harness, &server, 1 << 20);
         raw.send(&request(7, 40, b"?"));
         harness.wait_for_end(&mut raw);
         drop(raw);
         harness.serves(&server);
-        harness.wait_for("the end of both", || server.stats().connections == 0);
+        harness.wait_for("the ends of both connections", || server.stats().connections == 0);
         assert_eq!(harness.end(&server).panics, 1);
     });
 }

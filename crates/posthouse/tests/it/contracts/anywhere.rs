@@ -40,17 +40,17 @@ const PLACES: [Place; 10] = [
     Place::Every,
 ];
 
-/// A call under test. It gets the endpoint and the identifier of one of its connections, if there
-/// is one; the connection need not be established.
+/// A call under test. It gets the endpoint and the identifier of one of its connections, if it has
+/// one. The connection need not be established.
 type Deed = Arc<dyn Fn(&Endpoint<Probe>, Option<PeerId>) + Send + Sync>;
 
-/// Makes the call once in that place, on an endpoint that has a raw peer and a connection to
-/// itself. Returns the endpoint when the call has returned.
+/// Makes the call once in that place. The endpoint has a raw peer and a connection to itself.
+/// Returns the endpoint after the call has returned.
 fn do_in(harness: &Harness<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     let done = Arc::new(Mutex::new(false));
     let mark = done.clone();
     let once: Deed = Arc::new(move |endpoint, id| {
-        if !std::mem::replace(&mut *mark.lock().expect("no panic"), true) {
+        if !std::mem::replace(&mut *mark.lock().expect("no thread panicked"), true) {
             deed(endpoint, id);
         }
     });
@@ -68,7 +68,7 @@ fn do_in(harness: &Harness<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     let mut raw = harness.dial(&server);
     raw.send(&hello(0, 1 << 20));
     raw.send(&frame(40, b"hello"));
-    // Fails if the call under test was a shutdown.
+    // The connect fails if the call under test was a shutdown.
     let _ = server.connect(itself(&server), Line::default());
     let nowhere = if harness.is_real() { "127.0.0.1:1" } else { "10.0.0.9:1" };
     let _ = server.connect(Target::new(nowhere), Line::default());
@@ -81,11 +81,11 @@ fn do_in(harness: &Harness<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     });
     harness.wait_for("the first message", || {
         raw.received();
-        seen.len() >= 2 || *done.lock().expect("no panic")
+        seen.len() >= 2 || *done.lock().expect("no thread panicked")
     });
     if let Some(id) = seen.connected().first() {
         let call = at(Place::Run);
-        // Fails if the connection has been closed.
+        // The call fails if the connection has been closed.
         let _ = server.run(*id, move |peer| {
             call(peer.endpoint(), Some(peer.id()));
             Ok(())
@@ -96,7 +96,7 @@ fn do_in(harness: &Harness<'_>, place: Place, deed: Deed) -> Endpoint<Probe> {
     }
     harness.wait_for(&format!("{place:?}"), || {
         raw.received();
-        *done.lock().expect("no panic")
+        *done.lock().expect("no thread panicked")
     });
     server
 }
@@ -147,12 +147,13 @@ where
         .on_connect_failed(move |endpoint| unreachable(endpoint, None))
 }
 
-/// The way to the endpoint itself, or to nobody once it does not listen any more.
+/// The address of the endpoint itself, or an address without a listener after the endpoint has
+/// stopped listening.
 fn itself(endpoint: &Endpoint<Probe>) -> Target {
     endpoint.addresses().first().map_or_else(|| Target::new("127.0.0.1:1"), Target::new)
 }
 
-/// Every call but those that wait.
+/// Makes every call except those that wait.
 fn everything(endpoint: &Endpoint<Probe>, id: Option<PeerId>) {
     let _ = (endpoint.stats(), endpoint.peers(), endpoint.now(), endpoint.addresses().len());
     let group = endpoint.group("some");
@@ -208,8 +209,8 @@ fn waiting_in_a_callback_is_an_error() {
             let deed: Deed = Arc::new(move |endpoint, _| {
                 let wait = endpoint.wait();
                 let client = Client::connect("127.0.0.1:1");
-                let told = told.lock().expect("no panic");
-                told.send((wait, client)).expect("the test listens");
+                let told = told.lock().expect("no thread panicked");
+                told.send((wait, client)).expect("a listener of the test exists");
             });
             let server = do_in(harness, place, deed);
             let (wait, client) = harness.until("what it came to", || answers.try_recv().ok());
@@ -220,7 +221,7 @@ fn waiting_in_a_callback_is_an_error() {
     });
 }
 
-/// The last handle is dropped where nobody could wait for the end.
+/// The last handle is dropped in a callback, where no code can wait for the end.
 #[test]
 fn dropping_the_last_handle_in_a_callback_is_a_shutdown() {
     everywhere(|harness| {
@@ -230,18 +231,18 @@ fn dropping_the_last_handle_in_a_callback_is_a_shutdown() {
         let gone = Arc::downgrade(&alive);
         let probe = Probe::new().on_received(move |_, _| {
             let _ = &alive;
-            drop(kept.lock().expect("no panic").take());
+            drop(kept.lock().expect("no thread panicked").take());
             Ok(())
         });
         let server = harness.serve(probe);
         let mut raw = harness.dial(&server);
-        *last.lock().expect("no panic") = Some(server);
+        *last.lock().expect("no thread panicked") = Some(server);
         raw.send(&frame(0, b"go"));
         harness.wait_for_end(&mut raw);
         drop(raw);
-        // The handler goes with the last worker.
-        harness.wait_for("the end", || gone.strong_count() == 0);
-        assert!(last.lock().expect("no panic").is_none());
+        // The last worker drops the handler.
+        harness.wait_for("the release of the handler", || gone.strong_count() == 0);
+        assert!(last.lock().expect("no thread panicked").is_none());
     });
 }
 
@@ -261,11 +262,12 @@ fn dropping_the_last_handle_outside_is_a_shutdown_too() {
         drop((server, group));
         harness.wait_for_end(&mut raw);
         drop(raw);
-        harness.wait_for("the end", || gone.strong_count() == 0);
+        harness.wait_for("the release of the handler", || gone.strong_count() == 0);
     });
 }
 
-/// All calls from many threads at once, while peers come and go, and while it ends.
+/// Makes all calls from many threads at once, while peers connect and leave, and while the endpoint
+/// ends.
 #[test]
 fn every_call_is_safe_from_many_threads_also_while_it_ends() {
     on_real_sockets(|harness| {
@@ -294,14 +296,14 @@ fn every_call_is_safe_from_many_threads_also_while_it_ends() {
                 });
             }
             server.shutdown(Duration::from_millis(500));
-            server.wait().expect("no callback waits here");
+            server.wait().expect("no callback waits in this test");
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });
         assert_eq!(harness.ended(&server).panics, 0);
     });
 }
 
-/// A later call can only bring the end forward, and it is heeded at once.
+/// A later shutdown can only make the deadline earlier, and takes effect at once.
 #[test]
 fn a_shutdown_can_be_cut_short() {
     everywhere(|harness| {
@@ -313,7 +315,7 @@ fn a_shutdown_can_be_cut_short() {
         for raw in &mut raws {
             harness.wait_for_end(raw);
         }
-        assert_eq!(server.stats().connections, 5, "they have not ended their side");
+        assert_eq!(server.stats().connections, 5, "a peer has ended its side");
         server.shutdown(Duration::from_secs(7_200));
         server.shutdown(Duration::ZERO);
         harness.ended(&server);
@@ -330,18 +332,18 @@ fn a_request_that_the_end_overtakes_is_told_so() {
         let probe = Probe::new().on_connected(move |peer| {
             let kept = kept.clone();
             peer.request(1, b"?", Duration::from_secs(3_600), move |peer, reply| {
-                kept.lock().expect("no panic").push(reply.expect_err("nobody answers"));
+                kept.lock().expect("no thread panicked").push(reply.expect_err("nobody answers"));
                 peer.endpoint().shutdown(Duration::ZERO);
                 Ok(())
             });
             Ok(())
         });
         let client = harness.client_side(probe);
-        client.connect(target(&server), Line::default()).expect("there is room");
+        client.connect(target(&server), Line::default()).expect("no limit is reached");
         harness.wait_for("the connection", || client.stats().connected == 1);
         client.shutdown(Duration::from_secs(1));
         harness.ended(&client);
-        assert_eq!(*answers.lock().expect("no panic"), [RequestError::Disconnected]);
+        assert_eq!(*answers.lock().expect("no thread panicked"), [RequestError::Disconnected]);
         harness.end(&server);
     });
 }

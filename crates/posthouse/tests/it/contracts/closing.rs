@@ -1,4 +1,4 @@
-//! C3: how a connection is ended, and what its peer sees of that.
+//! C3: the ways to end a connection, and their effects on the peer.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn a_graceful_close_sends_all_that_is_queued() {
         harness.wait_for_end(&mut raw);
         assert!(raw.received().is_empty() && !raw.is_reset(), "a clean end and nothing more");
         drop(raw);
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         assert_eq!(
             (seen.ends()[0].kind(), seen.ends()[0].unsent_bytes()),
             (DisconnectKind::Closed, 0)
@@ -67,7 +67,7 @@ fn a_close_that_tells_reaches_the_peer_that_can_understand_it() {
         harness.wait_for_end(&mut plain);
         assert!(plain.received().is_empty(), "a plain peer gets no frame of Posthouse's own");
         drop((raw, plain));
-        harness.wait_for("both ends", || seen.ends().len() == 2);
+        harness.wait_for("the ends of both connections", || seen.ends().len() == 2);
         for why in seen.ends() {
             assert_eq!((why.kind(), why.fault()), (DisconnectKind::Closed, Fault::Local));
             assert!(why.to_string().contains("a secret cause"), "{why}");
@@ -87,8 +87,10 @@ fn the_peers_text_reaches_the_other_sides_reason() {
         });
         let seen = probe.seen();
         let client = harness.client_side(probe);
-        client.connect(crate::harness::target(&server), Line::default()).expect("there is room");
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        client
+            .connect(crate::harness::target(&server), Line::default())
+            .expect("no limit is reached");
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         let why = seen.ends()[0].clone();
         assert_eq!((why.kind(), why.fault()), (DisconnectKind::Ended, Fault::Peer));
         assert!(why.to_string().contains("1234") && why.to_string().contains("too early"), "{why}");
@@ -112,15 +114,15 @@ fn an_abort_is_seen_as_a_reset() {
         harness.wait_for("a reset", || from_callback.is_reset());
         let mut from_outside = harness.dial(&server);
         harness.wait_for("the peer", || seen.connected().len() == 2);
-        server.close(seen.connected()[1], Close::abort()).expect("it is up");
+        server.close(seen.connected()[1], Close::abort()).expect("the connection is open");
         harness.wait_for("a reset", || from_outside.is_reset());
-        harness.wait_for("both ends", || seen.ends().len() == 2);
+        harness.wait_for("the ends of both connections", || seen.ends().len() == 2);
         assert!(seen.ends().iter().all(|why| why.kind() == DisconnectKind::Closed));
         harness.end(&server);
     });
 }
 
-/// An abort overtakes a graceful close; the first reason stays.
+/// An abort overtakes a graceful close; the reason of the first close counts.
 #[test]
 fn a_graceful_close_can_be_cut_short() {
     everywhere(|harness| {
@@ -131,18 +133,20 @@ fn a_graceful_close_can_be_cut_short() {
         let mut raw = harness.dial(&server);
         harness.wait_for("the peer", || seen.connected().len() == 1);
         let id = seen.connected()[0];
-        server.close(id, Close::with_code(1_000, "first").log("the first")).expect("it is up");
+        server
+            .close(id, Close::with_code(1_000, "first").log("the first"))
+            .expect("the connection is open");
         harness.wait_for_end(&mut raw);
         assert!(!raw.is_reset());
-        server.close(id, Close::abort().log("the second")).expect("it is there");
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        server.close(id, Close::abort().log("the second")).expect("the file exists");
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         assert!(seen.ends()[0].to_string().contains("the first"), "{}", seen.ends()[0]);
         drop(raw);
         harness.end(&server);
     });
 }
 
-/// From its beginning on a close takes nothing more, from whatever thread.
+/// A close rejects all later sends, from whatever thread.
 #[test]
 fn a_connection_that_is_closing_takes_nothing() {
     everywhere(|harness| {
@@ -151,7 +155,7 @@ fn a_connection_that_is_closing_takes_nothing() {
             assert!(peer.is_open());
             peer.close(Close::graceful());
             assert!(!peer.is_open());
-            // This callback is still a part of the open connection's life.
+            // The connection is still open in this callback, so its sends are accepted.
             let _ = peer.endpoint().send(id, 9, b"too late");
             Ok(())
         });
@@ -167,8 +171,12 @@ fn a_connection_that_is_closing_takes_nothing() {
         assert_eq!(server.run(id, |_| panic!("too late")), Err(RunError::NotConnected));
         assert!(raw.received().is_empty());
         drop(raw);
-        harness.wait_for("the end", || seen.ends().len() == 1);
-        assert_eq!(seen.ends()[0].unsent_bytes(), 13, "the one that was taken");
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
+        assert_eq!(
+            seen.ends()[0].unsent_bytes(),
+            13,
+            "the accepted message is not reported as unsent"
+        );
         assert_eq!(harness.end(&server).panics, 0);
     });
 }
@@ -182,25 +190,28 @@ fn a_graceful_close_waits_no_longer_than_it_should() {
         });
         let seen = probe.seen();
         let server = harness.serve(probe);
-        // One takes nothing, one takes all and stays.
+        // One peer reads nothing; the other reads everything and stays connected.
         let mut deaf = harness.dial(&server);
         deaf.stop_reading();
         deaf.send(&frame(0, b"go"));
         let mut stays = harness.dial(&server);
         stays.send(&frame(0, b"go"));
         let since = harness.world().now();
-        harness.wait_for("both ends", || seen.ends().len() == 2);
+        harness.wait_for("the ends of both connections", || seen.ends().len() == 2);
         let time = harness.world().now() - since;
         assert!(time < Duration::from_secs(7), "{time:?}");
         assert!(seen.ends().iter().all(|why| why.kind() == DisconnectKind::Closed));
-        assert!(seen.ends().iter().any(|why| why.unsent_bytes() > 0), "of the deaf one");
+        assert!(
+            seen.ends().iter().any(|why| why.unsent_bytes() > 0),
+            "the peer that does not read has no unsent bytes"
+        );
         drop((deaf, stays));
         harness.end(&server);
     });
 }
 
-/// A close whose peer ends, too, is done as soon as the end is there, however much was on its way
-/// and in whatever order it came.
+/// A close is complete as soon as the peer's end has arrived, in whatever order the bytes in flight
+/// arrived and however many they were.
 #[test]
 fn a_graceful_close_is_over_when_the_peer_has_ended() {
     in_simulation(|harness| {
@@ -215,7 +226,7 @@ fn a_graceful_close_is_over_when_the_peer_has_ended() {
             raw.finish();
         }
         let since = harness.world().now();
-        harness.wait_for("all ends", || seen.ends().len() == 5);
+        harness.wait_for("the ends of all connections", || seen.ends().len() == 5);
         let time = harness.world().now() - since;
         assert!(time < Duration::from_secs(1), "{time:?}");
         drop(raws);
@@ -242,7 +253,7 @@ fn an_error_in_a_callback_closes_and_its_text_stays_here() {
         assert_eq!((kind, bye(&body)), (5, (8, "internal error".to_owned())));
         harness.wait_for_end(&mut raw);
         drop(raw);
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         assert!(seen.ends()[0].to_string().contains("invalid digit"), "{}", seen.ends()[0]);
         assert_eq!(seen.messages().len(), 2);
         harness.end(&server);
@@ -268,7 +279,7 @@ fn a_shutdown_says_goodbye_and_sends_what_is_queued() {
             assert_eq!(harness.read_frame(&mut raw), (number, vec![number; 1_000]));
         }
         let (kind, body) = harness.read_frame(&mut raw);
-        assert_eq!((kind, bye(&body).0), (5, 1), "it goes away, and says so");
+        assert_eq!((kind, bye(&body).0), (5, 1), "no bye with code 1, going away");
         harness.wait_for_end(&mut raw);
         drop(raw);
         harness.ended(&server);

@@ -1,5 +1,5 @@
-//! C7: what goes wrong in a callback stays with its connection, and one that runs too long is
-//! named while it does.
+//! C7: a panic in a callback affects only its connection, and a callback that runs too long is
+//! logged while it runs.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -20,17 +20,19 @@ fn a_panic_in_a_callback_closes_that_connection_only() {
         for place in ["received", "run", "after", "reply", "writable"] {
             let probe = Probe::new().on_received(move |peer, message| {
                 match (message.payload(), place) {
-                    (b"panic", "received") => panic!("in received"),
-                    (b"panic", "after") => peer.after(Duration::ZERO, |_| panic!("in after")),
+                    (b"panic", "received") => panic!("panic in received"),
+                    (b"panic", "after") => peer.after(Duration::ZERO, |_| panic!("panic in after")),
                     (b"panic", "reply") => {
-                        peer.request(0, b"", Duration::from_millis(1), |_, _| panic!("in reply"));
+                        peer.request(0, b"", Duration::from_millis(1), |_, _| {
+                            panic!("panic in reply")
+                        });
                     }
                     (b"panic", "writable") => peer.send(0, &[0; 500_000]),
                     (payload, _) => peer.send(message.kind(), payload),
                 }
                 Ok(())
             });
-            let probe = probe.on_writable(|_| panic!("in writable"));
+            let probe = probe.on_writable(|_| panic!("panic in writable"));
             let seen = probe.seen();
             let server = harness.serve(probe);
             let mut raw = harness.dial(&server);
@@ -38,12 +40,14 @@ fn a_panic_in_a_callback_closes_that_connection_only() {
             raw.send(&frame(40, b"panic"));
             harness.wait_for("the message", || seen.messages().len() == 1);
             if place == "run" {
-                server.run(seen.connected()[0], |_| panic!("in run")).expect("it is up");
+                server
+                    .run(seen.connected()[0], |_| panic!("panic in run"))
+                    .expect("the connection is open");
             }
             harness.wait_for_end(&mut raw);
             assert!(!raw.is_reset(), "a graceful close");
             drop(raw);
-            harness.wait_for("the end", || seen.ends().len() == 1);
+            harness.wait_for("the end of the connection", || seen.ends().len() == 1);
             let why = seen.ends()[0].clone();
             assert_eq!((why.kind(), why.fault()), (DisconnectKind::Panicked, Fault::Local));
             assert!(why.to_string().contains(&format!("in {place}")), "{why}");
@@ -59,21 +63,21 @@ fn a_panic_in_connected_or_disconnected_is_contained() {
         let first = Arc::new(Mutex::new(true));
         let probe = Probe::echo()
             .on_connected(move |_| {
-                // The lock is let go before the panic.
-                let first = std::mem::take(&mut *first.lock().expect("not held"));
+                // The lock is released before the panic.
+                let first = std::mem::take(&mut *first.lock().expect("the lock is free"));
                 assert!(!first, "in connected");
                 Ok(())
             })
-            .on_disconnected(|_, _| panic!("in disconnected"));
+            .on_disconnected(|_, _| panic!("panic in disconnected"));
         let seen = probe.seen();
         let server = harness.serve(probe);
         let mut raw = harness.dial(&server);
         harness.wait_for_end(&mut raw);
         drop(raw);
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::Panicked);
         harness.serves(&server);
-        harness.wait_for("the other end", || server.stats().connections == 0);
+        harness.wait_for("the end of the other connection", || server.stats().connections == 0);
         assert_eq!(harness.end(&server).panics, 3, "one in connected, two in disconnected");
         assert_eq!(seen.ends().len(), 2);
     });
@@ -82,22 +86,26 @@ fn a_panic_in_connected_or_disconnected_is_contained() {
 #[test]
 fn a_panic_in_unreachable_or_in_a_task_of_the_endpoint_is_contained() {
     everywhere(|harness| {
-        let probe = Probe::echo().on_connect_failed(|_| panic!("in unreachable"));
+        let probe = Probe::echo().on_connect_failed(|_| panic!("panic in unreachable"));
         let server = harness.serve(probe);
         let nowhere = if harness.is_real() { "127.0.0.1:1" } else { "10.0.0.9:1" };
-        server.connect(posthouse::Target::new(nowhere), Line::default()).expect("room");
-        server.after(Duration::ZERO, |_| panic!("in a task")).expect("it runs");
-        server.every(Duration::from_millis(1), |_| panic!("in another")).expect("it runs");
+        server
+            .connect(posthouse::Target::new(nowhere), Line::default())
+            .expect("there is room for it");
+        server.after(Duration::ZERO, |_| panic!("panic in a task")).expect("the call succeeds");
+        server
+            .every(Duration::from_millis(1), |_| panic!("panic in another task"))
+            .expect("the call succeeds");
         harness.wait_for("three panics", || server.stats().panics == 3);
         harness.serves(&server);
         assert_eq!(harness.end(&server).panics, 3);
     });
 }
 
-/// True exactly while no state can be made.
+/// True exactly when the next creation of a state panics.
 static FAILS: AtomicBool = AtomicBool::new(false);
 
-/// A state whose making fails once.
+/// A state whose creation panics once.
 struct Fragile;
 
 impl Default for Fragile {
@@ -157,7 +165,7 @@ fn a_panic_of_the_state_is_contained_too() {
         raw.send(&frame(0, b"touch"));
         raw.finish();
         harness.wait_for_end(&mut raw);
-        harness.wait_for("the end", || server.stats().connections == 0);
+        harness.wait_for("the end of the connection", || server.stats().connections == 0);
         harness.serves(&server);
         assert_eq!(harness.end(&server).panics, 1);
         server
@@ -166,7 +174,7 @@ fn a_panic_of_the_state_is_contained_too() {
         FAILS.store(true, Ordering::SeqCst);
         let server = check(harness, WithFragile(AtomicI64::new(0)));
         let told = server.handler().0.load(Ordering::SeqCst);
-        assert_eq!(told, 0, "told of an end without a beginning");
+        assert_eq!(told, 0, "disconnected was called without connected");
         check(harness, WithFailsLate);
     });
 }
@@ -180,35 +188,36 @@ fn a_callback_that_runs_too_long_is_named_while_it_runs() {
         let held = Mutex::new(held);
         let probe = Probe::new().on_received(move |peer, message| {
             if message.kind() == 77 {
-                // Until the test lets it go on.
-                let _ = held.lock().expect("no panic").recv();
+                // The callback blocks until the test releases it.
+                let _ = held.lock().expect("no thread panicked").recv();
             }
             peer.send(message.kind(), message.payload());
             Ok(())
         });
         let options = harness.options().with(|o| o.endpoint.handler_overrun_ms = 20);
         let server = harness.serve_with(probe, options);
-        // Pinned: dealt to a worker each.
+        // In the pinned layout each of the two connections has its own worker.
         let mut raw = harness.dial(&server);
         let mut other = harness.dial(&server);
-        harness.wait_for("both", || server.stats().connected == 2);
+        harness.wait_for("both connections", || server.stats().connected == 2);
         raw.send(&frame(77, b"long"));
         harness.wait_for("the overrun", || server.stats().overruns == 1);
-        harness.wait_for("its line", || !log::lines("runs too long").is_empty());
+        harness.wait_for("the log line", || !log::lines("runs too long").is_empty());
         let lines = log::lines("runs too long");
         assert!(lines.len() == 1 && lines[0].contains("77"), "{lines:?}");
-        assert!(raw.received().is_empty(), "it still runs");
+        assert!(raw.received().is_empty(), "the task no longer runs");
         other.send(&frame(1, b"hello"));
         assert_eq!(harness.read_frame(&mut other), (1, b"hello".to_vec()));
-        release.send(()).expect("it waits");
+        release.send(()).expect("the callback waits");
         assert_eq!(harness.read_frame(&mut raw), (77, b"long".to_vec()));
-        assert_eq!(server.stats().overruns, 1, "named once");
+        assert_eq!(server.stats().overruns, 1, "the overrun was not counted exactly once");
         drop((raw, other));
         harness.end(&server);
     });
 }
 
-/// In the shared layout a long callback holds up nobody else, however many there are.
+/// In the shared layout a long callback delays no other connection, however many connections there
+/// are.
 #[test]
 fn a_long_callback_in_the_shared_layout_delays_its_own_connection_only() {
     on_real_sockets(|harness| {
@@ -219,7 +228,7 @@ fn a_long_callback_in_the_shared_layout_delays_its_own_connection_only() {
         let held = Mutex::new(held);
         let probe = Probe::new().on_received(move |peer, message| {
             if message.kind() == 77 {
-                let _ = held.lock().expect("no panic").recv();
+                let _ = held.lock().expect("no thread panicked").recv();
             }
             peer.send(message.kind(), message.payload());
             Ok(())
@@ -233,8 +242,8 @@ fn a_long_callback_in_the_shared_layout_delays_its_own_connection_only() {
             harness.serves(&server);
         }
         // A message that is posted to the connection waits; the call that posts it does not.
-        server.send(seen.connected()[0], 1, b"later").expect("it is up");
-        release.send(()).expect("it waits");
+        server.send(seen.connected()[0], 1, b"later").expect("the connection is open");
+        release.send(()).expect("the callback waits");
         assert_eq!(harness.read_frame(&mut raw), (77, b"long".to_vec()));
         assert_eq!(harness.read_frame(&mut raw), (1, b"later".to_vec()));
         drop(raw);

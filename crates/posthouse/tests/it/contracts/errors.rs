@@ -1,4 +1,4 @@
-//! C8: errors of `send` are synchronous, and leave the connection as it was.
+//! C8: errors of `send` are synchronous and do not change the connection.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use crate::harness::{Harness, Options, everywhere, in_simulation, target};
 use crate::probe::{Line, Probe};
 use crate::raw::{Raw, frame, hello};
 
-/// The connection works: nothing of what was refused is in the way.
+/// Checks that the connection works, and that no byte of a rejected message was queued.
 fn still_works(harness: &Harness<'_>, server: &Endpoint<Probe>, peer: PeerId, raw: &mut Raw) {
-    server.send(peer, 1, b"still here").expect("it is as it was");
-    assert_eq!(harness.read_frame(raw), (1, b"still here".to_vec()), "and nothing before it");
+    server.send(peer, 1, b"still here").expect("the connection is unchanged");
+    assert_eq!(harness.read_frame(raw), (1, b"still here".to_vec()), "an earlier frame arrived");
     assert!(server.peer(peer).is_some());
 }
 
@@ -33,7 +33,7 @@ fn a_message_that_is_too_large_is_refused() {
         let too_large = server.send(peer, 0, &[0; 1_001]);
         assert!(matches!(too_large, Err(SendError::TooLarge { .. })));
         still_works(harness, &server, peer, &mut raw);
-        server.send(peer, 2, &[0; 1_000]).expect("it just fits");
+        server.send(peer, 2, &[0; 1_000]).expect("the reply just fits");
         assert_eq!(harness.read_frame(&mut raw), (2, vec![0; 1_000]));
         drop(raw);
         harness.end(&server);
@@ -44,17 +44,17 @@ fn a_message_that_is_too_large_is_refused() {
 fn what_the_peer_takes_counts_once_it_has_said_so() {
     everywhere(|harness| {
         let (server, peer, mut raw) = with_peer(harness, harness.options());
-        server.send(peer, 20, &[0; 5_000]).expect("a plain peer so far");
+        server.send(peer, 20, &[0; 5_000]).expect("the peer is still plain");
         assert_eq!(harness.read_frame(&mut raw), (20, vec![0; 5_000]));
         raw.send(&hello(0, 100));
         assert_eq!(harness.read_frame(&mut raw).0, 4);
-        // The gate is told in the same turn as the answer leaves, or right after it.
+        // The gate gets the new limit in the turn in which the answer leaves, or right after it.
         harness.wait_for("the new limit", || server.send(peer, 20, &[]).is_err());
         assert_eq!(server.send(peer, 20, &[]), Err(SendError::ReservedKind(20)));
         let too_large = server.send(peer, 0, &[0; 101]);
         assert!(matches!(too_large, Err(SendError::TooLarge { .. })));
         still_works(harness, &server, peer, &mut raw);
-        assert!(server.everyone().send(0, &[0; 101]).is_ok(), "others might take it");
+        assert!(server.everyone().send(0, &[0; 101]).is_ok(), "the send to everyone failed");
         harness.wait_for("the skip", || server.stats().group_skips == 1);
         still_works(harness, &server, peer, &mut raw);
         assert_eq!(server.everyone().send(20, &[]), Err(SendError::ReservedKind(20)));
@@ -63,7 +63,8 @@ fn what_the_peer_takes_counts_once_it_has_said_so() {
     });
 }
 
-/// A frame that could be sent when it was encoded, and cannot since: hello came in between.
+/// A frame that could be sent when it was encoded, and cannot be sent after the hello that arrived
+/// meanwhile.
 #[test]
 fn a_kind_that_became_the_protocols_own_on_its_way_is_not_sent() {
     in_simulation(|harness| {
@@ -74,7 +75,7 @@ fn a_kind_that_became_the_protocols_own_on_its_way_is_not_sent() {
         harness.wait_for("the peer", || seen.connected().len() == 1);
         let peer = seen.connected()[0];
         raw.send(&hello(0, 1 << 20));
-        // At every moment of the hello's way, until it is refused.
+        // Sends at every step of the hello exchange, until a send is rejected.
         while server.send(peer, 20, b"").is_ok() {
             harness.world().run_for(Duration::from_micros(7));
         }
@@ -102,7 +103,7 @@ fn a_full_queue_refuses_and_keeps_what_it_has() {
         });
         let (server, peer, mut raw) = with_peer(harness, options);
         raw.stop_reading();
-        server.send(peer, 0, &vec![0; size]).expect("a lone message always fits");
+        server.send(peer, 0, &vec![0; size]).expect("a message alone in the queue always fits");
         for more in [size, size - 1_000] {
             match server.send(peer, 0, &vec![0; more]) {
                 Err(SendError::QueueFull { queued_bytes }) => assert!(queued_bytes > 1_000),
@@ -121,7 +122,7 @@ fn a_full_queue_refuses_and_keeps_what_it_has() {
     });
 }
 
-/// The world stands still between two calls here, so nobody takes the posts away.
+/// The simulated world stands still between two calls of the test, so no worker takes the posts.
 #[test]
 fn too_much_posted_work_is_refused_as_busy() {
     in_simulation(|harness| {
@@ -129,21 +130,21 @@ fn too_much_posted_work_is_refused_as_busy() {
         let (server, peer, mut raw) =
             with_peer(harness, harness.options().with(|o| o.tuning = tuning));
         for number in 0..10 {
-            server.send(peer, number, b"waits").expect("there is room");
+            server.send(peer, number, b"waits").expect("no limit is reached");
         }
         assert_eq!(server.send(peer, 11, b"too much"), Err(SendError::Busy));
         assert_eq!(server.run(peer, |_| panic!("refused")), Err(RunError::Busy));
         for number in 0..10 {
             assert_eq!(harness.read_frame(&mut raw), (number, b"waits".to_vec()));
         }
-        harness.wait_for("room", || server.peers()[0].queued_bytes == 0);
+        harness.wait_for("room in the queue", || server.peers()[0].queued_bytes == 0);
         still_works(harness, &server, peer, &mut raw);
         drop(raw);
         assert_eq!(harness.end(&server).panics, 0);
     });
 }
 
-/// A refused group message reaches nobody.
+/// A rejected group message reaches no member.
 #[test]
 fn a_group_refuses_for_all_or_for_none() {
     in_simulation(|harness| {
@@ -153,7 +154,7 @@ fn a_group_refuses_for_all_or_for_none() {
         let server = harness.serve_with(probe, harness.options().with(|o| o.tuning = tuning));
         let mut raws: Vec<Raw> = (0..3).map(|_| harness.dial(&server)).collect();
         harness.wait_for("the peers", || seen.connected().len() == 3);
-        // One member's way is full.
+        // The send queue of one member is full.
         let first = seen.connected()[2];
         while server.send(first, 9, b"").is_ok() {}
         assert_eq!(server.everyone().send(1, b"for all"), Err(SendError::Busy));
@@ -164,13 +165,13 @@ fn a_group_refuses_for_all_or_for_none() {
                 got += usize::from(kind == 1);
             }
         }
-        assert_eq!(got, 0, "nobody gets it");
+        assert_eq!(got, 0, "a peer received the message");
         drop(raws);
         harness.end(&server);
     });
 }
 
-/// In a callback there is nobody to tell: the connection is closed, and says why.
+/// A callback has no way to return the error, so the connection is closed with it as the reason.
 #[test]
 fn a_message_that_cannot_be_sent_in_a_callback_closes_with_the_reason() {
     everywhere(|harness| {
@@ -195,7 +196,7 @@ fn a_message_that_cannot_be_sent_in_a_callback_closes_with_the_reason() {
             raw.send(&if native { frame(0, case.as_bytes()) } else { line });
             harness.wait_for_end(&mut raw);
             drop(raw);
-            harness.wait_for("the end", || seen.ends().len() == 1);
+            harness.wait_for("the end of the connection", || seen.ends().len() == 1);
             assert_eq!(seen.ends()[0].kind(), posthouse::DisconnectKind::Unsendable, "{case}");
             harness.end(&server);
         }
@@ -207,16 +208,16 @@ fn a_connection_that_is_not_up_takes_nothing() {
     everywhere(|harness| {
         let server = harness.serve(Probe::new());
         let client = harness.client_side(Probe::new());
-        let id = client.connect(target(&server), Line::default()).expect("there is room");
-        // Up, or not yet: never an error of another kind.
+        let id = client.connect(target(&server), Line::default()).expect("no limit is reached");
+        // The connection is open or not yet open: the send succeeds or fails with `NotConnected`.
         let early = client.send(id, 0, b"hello");
         assert!(matches!(early, Ok(()) | Err(SendError::NotConnected)), "{early:?}");
         harness.end(&client);
         assert_eq!(client.send(id, 0, b"hello"), Err(SendError::NotConnected));
         assert_eq!(client.run(id, |_| Ok(())), Err(RunError::NotConnected));
-        let late = client.after(Duration::ZERO, |_| panic!("it has ended"));
+        let late = client.after(Duration::ZERO, |_| panic!("the endpoint has ended"));
         assert_eq!(late, Err(RunError::Shutdown));
-        assert_eq!(client.everyone().send(0, b""), Ok(()), "to nobody");
+        assert_eq!(client.everyone().send(0, b""), Ok(()), "a peer received the message");
         harness.end(&server);
     });
 }

@@ -1,4 +1,4 @@
-//! C3: what is left of an endpoint that has ended. Nothing.
+//! C3: an endpoint that has ended leaves nothing behind.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use crate::probe::{Line, Probe};
 use crate::process::{Holdings, threads};
 use crate::raw::frame;
 
-/// The threads of this process, and what it has open.
+/// Returns the number of threads of this process, and its open resources.
 fn held() -> (usize, Holdings) {
     (threads(), Holdings::now())
 }
 
-/// An endpoint with a bit of everything.
+/// An endpoint with one of every kind of resource.
 fn busy(harness: &Harness<'_>) -> Endpoint<Probe> {
     let probe = Probe::echo().forgetting_messages().on_connected(|peer| {
         let group = peer.endpoint().group("all");
@@ -24,9 +24,9 @@ fn busy(harness: &Harness<'_>) -> Endpoint<Probe> {
         Ok(())
     });
     let server = harness.serve(probe);
-    server.connect(target(&server), Line::default()).expect("there is room");
-    server.after(Duration::from_secs(3_600), |_| {}).expect("it runs");
-    harness.wait_for("both ends", || server.stats().connected == 2);
+    server.connect(target(&server), Line::default()).expect("no limit is reached");
+    server.after(Duration::from_secs(3_600), |_| {}).expect("the call succeeds");
+    harness.wait_for("both connections", || server.stats().connected == 2);
     server
 }
 
@@ -41,7 +41,7 @@ fn no_thread_and_no_descriptor_is_left() {
             let server = busy(harness);
             let mut raws: Vec<_> = (0..10).map(|_| harness.dial(&server)).collect();
             raws.iter_mut().for_each(|raw| raw.send(&frame(0, &vec![0; 100_000])));
-            server.group("all").send(0, b"hello").expect("there is room");
+            server.group("all").send(0, b"hello").expect("no limit is reached");
             match how {
                 "at once" => server.shutdown(Duration::ZERO),
                 "gracefully" => server.shutdown(Duration::from_millis(200)),

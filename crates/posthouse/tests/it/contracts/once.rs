@@ -10,7 +10,7 @@ use crate::harness::{everywhere, in_simulation};
 use crate::probe::Probe;
 use crate::raw::{Raw, frame, hello};
 
-/// Peers that come and go in every way, for a while. The probe checks what is told, and when.
+/// Peers connect and leave in every way for a while. The probe checks each callback and its order.
 #[test]
 fn every_connection_is_told_once_and_in_order_however_it_ends() {
     everywhere(|harness| {
@@ -51,11 +51,11 @@ fn every_connection_is_told_once_and_in_order_however_it_ends() {
         }
         match harness.is_real() {
             true => harness.wait_for("all peers", || server.stats().accepted == rounds as u64),
-            // Who leaves the accept queue at once has never been there.
+            // A peer that leaves the accept queue at once was never connected.
             false => harness.world().run_for(Duration::from_secs(1)),
         }
         stay.drain(..).for_each(|mut raw| raw.finish());
-        harness.wait_for("the end of all", || server.stats().connections == 0);
+        harness.wait_for("the ends of all connections", || server.stats().connections == 0);
         let stats = harness.end(&server);
         assert_eq!(stats.connected, stats.accepted, "{stats:?}");
         assert!(stats.connected == rounds as u64 || !harness.is_real(), "{stats:?}");
@@ -69,7 +69,7 @@ fn an_id_of_a_gone_connection_never_names_another() {
     everywhere(|harness| {
         let probe = Probe::new();
         let seen = probe.seen();
-        // One slot: each connection gets the last one's.
+        // The registry has one slot, so each connection reuses the slot of the last one.
         let server =
             harness.serve_with(probe, harness.options().with(|o| o.endpoint.max_connections = 1));
         let mut gone = Vec::new();
@@ -84,10 +84,10 @@ fn an_id_of_a_gone_connection_never_names_another() {
                 assert_eq!(server.close(*old, Close::abort()), Err(RunError::NotConnected));
                 assert!(server.peer(*old).is_none());
             }
-            server.send(id, 0, b"for you").expect("it is up");
+            server.send(id, 0, b"for you").expect("the connection is open");
             assert_eq!(harness.read_frame(&mut raw), (0, b"for you".to_vec()));
             drop(raw);
-            harness.wait_for("its end", || server.stats().connections == 0);
+            harness.wait_for("the end of the connection", || server.stats().connections == 0);
             gone.push(id);
         }
         harness.end(&server);
@@ -106,18 +106,21 @@ fn posts_that_are_overtaken_by_the_end_reach_nobody() {
         let first = harness.dial(&server);
         harness.wait_for("the peer", || seen.connected().len() == 1);
         let id = seen.connected()[0];
-        server.close(id, Close::abort()).expect("it is up");
-        // The worker has not seen the close: the endpoint accepts all of these, and sends none.
+        server.close(id, Close::abort()).expect("the connection is open");
+        // The worker has not seen the close yet, so the endpoint accepts all of these messages and
+        // sends none.
         for _ in 0..5 {
-            server.send(id, 0, b"too late").expect("nobody knows yet");
+            server.send(id, 0, b"too late").expect("the end is not known to the sender yet");
         }
-        server.run(id, |_| panic!("a closure of a connection that is gone")).expect("the same");
-        harness.wait_for("the end", || seen.ends().len() == 1);
-        assert_eq!(seen.ends()[0].unsent_bytes(), 5 * 13, "what was left unsent is told");
+        server
+            .run(id, |_| panic!("a closure of a connection that is gone"))
+            .expect("the closure is accepted");
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
+        assert_eq!(seen.ends()[0].unsent_bytes(), 5 * 13, "the unsent bytes are not reported");
         drop(first);
         let mut second = harness.dial(&server);
-        harness.wait_for("another", || seen.connected().len() == 2);
-        server.send(seen.connected()[1], 0, b"for you").expect("it is up");
+        harness.wait_for("another connection", || seen.connected().len() == 2);
+        server.send(seen.connected()[1], 0, b"for you").expect("the connection is open");
         assert_eq!(harness.read_frame(&mut second), (0, b"for you".to_vec()));
         assert_eq!(server.peers()[0].queued_bytes, 0);
         drop(second);
@@ -151,7 +154,7 @@ fn what_was_left_unsent_is_told() {
         raw.stop_reading();
         raw.send(&frame(0, b"fill"));
         raw.send(&frame(0, b"abort"));
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         let why = seen.ends()[0].clone();
         assert_eq!(why.kind(), DisconnectKind::Closed);
         assert!(why.unsent_bytes() > 0 && why.unsent_bytes() <= size + 10, "{why}");
@@ -161,8 +164,8 @@ fn what_was_left_unsent_is_told() {
     });
 }
 
-/// Every byte that was taken has been handed to the system or is told as unsent, whatever the end
-/// overtook on its way.
+/// Every accepted byte has been passed to the system or is reported as unsent, whatever operation
+/// the end of the connection overtook.
 #[test]
 fn what_was_taken_was_sent_or_is_told_as_unsent() {
     everywhere(|harness| {
@@ -174,7 +177,7 @@ fn what_was_taken_was_sent_or_is_told_as_unsent() {
                 Ok(())
             })
             .on_disconnected(move |peer, why| {
-                let sent = peer.info().expect("it was up").bytes_sent;
+                let sent = peer.info().expect("the connection was open").bytes_sent;
                 sum.store(sent + why.unsent_bytes(), Ordering::SeqCst);
             });
         let seen = probe.seen();
@@ -202,17 +205,17 @@ fn what_was_taken_was_sent_or_is_told_as_unsent() {
                     harness.world().run_for(Duration::from_micros(11));
                 }
             }
-            harness.wait_for("the end", || server.stats().connections == 0);
+            harness.wait_for("the end of the connection", || server.stats().connections == 0);
             let taken = taken.load(Ordering::SeqCst);
             let told = told.load(Ordering::SeqCst);
-            assert_eq!(taken, told, "taken and told on {harness:?}");
+            assert_eq!(taken, told, "accepted and reported sends differ on {harness:?}");
         }
         harness.end(&server);
     });
 }
 
-/// A group has only members that are up: a connection that ends leaves its groups by itself, and
-/// one that left is not in the group.
+/// A group has only open connections as members: a connection that ends leaves its groups, and a
+/// connection that has left is not a member.
 #[test]
 fn a_group_forgets_who_is_gone() {
     everywhere(|harness| {
@@ -232,10 +235,10 @@ fn a_group_forgets_who_is_gone() {
         let mut raws: Vec<Raw> = (0..3).map(|_| harness.dial(&server)).collect();
         harness.wait_for("the peers", || seen.connected().len() == 3);
         harness.wait_for("the members", || (red.len(), server.everyone().len()) == (3, 3));
-        harness.wait_for("their leave", || blue.is_empty());
-        blue.send(0, b"to nobody").expect("there is room");
-        red.send_except(seen.connected()[0], 1, b"to two").expect("there is room");
-        red.send(2, b"to all").expect("there is room");
+        harness.wait_for("the end of their memberships", || blue.is_empty());
+        blue.send(0, b"to nobody").expect("no limit is reached");
+        red.send_except(seen.connected()[0], 1, b"to two").expect("no limit is reached");
+        red.send(2, b"to all").expect("no limit is reached");
         let mut first = Vec::new();
         for raw in &mut raws {
             first.push(harness.read_frame(raw).0);
@@ -243,13 +246,13 @@ fn a_group_forgets_who_is_gone() {
         first.sort_unstable();
         assert_eq!(first, [1, 1, 2]);
         drop(raws);
-        harness.wait_for("their end", || server.stats().connections == 0);
+        harness.wait_for("the ends of the connections", || server.stats().connections == 0);
         assert_eq!((red.len(), server.everyone().len()), (0, 0));
         harness.end(&server);
     });
 }
 
-/// Timers of a connection and closures sent to it do not outlive it.
+/// Timers of a connection and closures posted to it do not outlive it.
 #[test]
 fn nothing_runs_after_disconnected() {
     in_simulation(|harness| {
@@ -269,7 +272,7 @@ fn nothing_runs_after_disconnected() {
         raw.send(&hello(1_000, 1 << 20));
         harness.wait_for("the peer", || seen.connected().len() == 1);
         drop(raw);
-        harness.wait_for("its end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         harness.world().run_for(Duration::from_secs(60));
         assert_eq!(late.load(Ordering::SeqCst), 0);
         assert_eq!(seen.told().len(), 2);

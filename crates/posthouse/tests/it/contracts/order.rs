@@ -1,4 +1,4 @@
-//! C5: the order of messages, whatever the number of workers and of pending reads.
+//! C5: messages keep their order, whatever the number of workers and pending reads.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn numbered(number: u64) -> Vec<u8> {
 }
 
 fn roomy(harness: &Harness<'_>) -> Options {
-    // Small buffers and turns: many completions, many turns.
+    // Small buffers and small turns cause many completions and many turns.
     let tuning = harness
         .options()
         .tuning
@@ -41,7 +41,7 @@ fn messages_arrive_in_order_with_sixteen_workers_and_thirty_two_pending_reads() 
     everywhere(|harness| in_order_with_many_reads(harness, ReadMode::ZeroByte));
 }
 
-/// The system has memory for all of them.
+/// The system has enough memory for all of the reads.
 #[cfg(windows)]
 #[test]
 fn messages_arrive_in_order_with_sixteen_workers_and_thirty_two_posted_reads() {
@@ -84,7 +84,7 @@ fn in_order_with_many_reads(harness: &Harness<'_>, read_mode: ReadMode) {
     harness.end(&server);
 }
 
-/// All ways for one thread to send, in turns.
+/// Sends in every way that one thread has, in turn.
 fn send_in_some_way(server: &Endpoint<Probe>, group: &Group, peer: PeerId, next: u64) {
     let body = numbered(next);
     let sent = match next % 4 {
@@ -96,11 +96,11 @@ fn send_in_some_way(server: &Endpoint<Probe>, group: &Group, peer: PeerId, next:
                 peer.send(0, &body);
                 Ok(())
             });
-            run.expect("there is room");
+            run.expect("no limit is reached");
             Ok(())
         }
     };
-    sent.expect("there is room");
+    sent.expect("no limit is reached");
 }
 
 fn joining() -> Probe {
@@ -173,7 +173,7 @@ fn each_of_several_threads_keeps_its_own_order() {
     });
 }
 
-/// Both sides at once, requests between messages.
+/// Both sides send at once, with requests between the messages.
 #[test]
 fn requests_and_messages_of_one_connection_arrive_in_the_order_of_the_calls() {
     everywhere(|harness| {
@@ -194,8 +194,8 @@ fn requests_and_messages_of_one_connection_arrive_in_the_order_of_the_calls() {
             Ok(())
         });
         let client = harness.client_side(client);
-        client.connect(target(&server), Line::default()).expect("there is room");
-        harness.wait_for("all of them", || seen.len() > 200);
+        client.connect(target(&server), Line::default()).expect("no limit is reached");
+        harness.wait_for("all messages", || seen.len() > 200);
         for (expected, (_, body)) in seen.messages().into_iter().enumerate() {
             assert_eq!(body, numbered(expected as u64));
         }

@@ -1,4 +1,4 @@
-//! The reason of a close, as the handler, the log and the peer get it.
+//! The reason of a close, as the handler, the log and the peer see it.
 
 use std::error::Error;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use crate::log;
 use crate::probe::{Line, Probe};
 use crate::raw::frame;
 
-/// A server closes like this: its own reason, the other side's, and the server's last figures.
+/// Closes a connection of a server in this way. Returns the server's reason, the peer's reason and
+/// the server's last statistics.
 fn closed(
     harness: &Harness<'_>,
     close: impl Fn(&[u8]) -> HandlerResult + Send + Sync + 'static,
@@ -26,8 +27,9 @@ fn closed(
     });
     let there = client.seen();
     let client = harness.client_side(client);
-    client.connect(target(&server), Line::default()).expect("there is room");
-    harness.wait_for("both ends", || here.ends().len() + there.ends().len() == 2);
+    client.connect(target(&server), Line::default()).expect("no limit is reached");
+    harness
+        .wait_for("the ends of both connections", || here.ends().len() + there.ends().len() == 2);
     harness.end(&client);
     let stats = harness.end(&server);
     let there = there.ends()[0].clone();
@@ -111,7 +113,7 @@ fn an_end_without_a_goodbye_has_no_code() {
         let mut raw = harness.dial(&server);
         raw.send(&frame(40, b"hello"));
         raw.finish();
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         let why = seen.ends()[0].clone();
         assert_eq!((why.kind(), why.fault()), (DisconnectKind::Ended, Fault::Peer));
         assert_eq!((why.code(), why.text(), why.retry_after()), (None, None, None));

@@ -193,6 +193,6 @@ pub fn visit(
     let handler = FileHandler::new().on_connected(call);
     let log = handler.log.clone();
     let visitor = harness.client_side(handler);
-    visitor.connect(target(server), ()).expect("there is room");
+    visitor.connect(target(server), ()).expect("no limit is reached");
     (visitor, log)
 }

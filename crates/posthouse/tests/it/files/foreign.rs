@@ -33,9 +33,9 @@ fn python(server: &Endpoint<FileHandler>, arguments: &[&str]) -> (i32, String) {
         .args(["-B", SCRIPT, &address.ip().to_string(), &address.port().to_string()])
         .args(arguments)
         .output()
-        .expect("there is a Python");
+        .expect("a Python is found");
     let said = [output.stdout, output.stderr].concat();
-    let code = output.status.code().expect("it was not killed");
+    let code = output.status.code().expect("the program ended without a signal");
     (code, String::from_utf8_lossy(&said).trim().to_owned())
 }
 
@@ -55,11 +55,11 @@ fn a_python_client_sends_a_file_and_fetches_it_again() {
             here.write("sent", &content(1, bytes));
             let (code, said) = python(&server, &["put", text(&sent), name]);
             assert_eq!((code, said), (0, format!("sent {bytes} bytes from 0 on")));
-            assert!(there.read(name).expect("it is there") == content(1, bytes));
+            assert!(there.read(name).expect("the file exists") == content(1, bytes));
             let back = here.path().join(name.replace('/', "-"));
             let (code, said) = python(&server, &["get", name, text(&back)]);
             assert_eq!((code, said), (0, format!("received {bytes} bytes from 0 on")));
-            assert!(std::fs::read(&back).expect("it came") == content(1, bytes));
+            assert!(std::fs::read(&back).expect("the file arrived") == content(1, bytes));
             // What is there on both sides is compared, and not moved.
             let again = [
                 (["put", text(&sent), name], "sent 0 bytes from"),
@@ -91,7 +91,7 @@ fn a_python_client_goes_on_with_what_was_cut() {
         let cut = |bytes: &str, ends: usize| {
             let (code, said) = python(&server, &["put", text(&path), "--cut", bytes]);
             assert_eq!((code, said), (3, format!("cut after {bytes} bytes")));
-            harness.wait_for("the end of that", || log.ends().len() == ends);
+            harness.wait_for("the end of that transfer", || log.ends().len() == ends);
             there.parts().iter().map(Vec::len).sum::<usize>()
         };
         assert_eq!(cut("60000", 1), 60_000);
@@ -99,8 +99,8 @@ fn a_python_client_goes_on_with_what_was_cut() {
         assert_eq!(told, Some(TransferErrorKind::Disconnected));
         let (code, said) = python(&server, &["put", text(&path)]);
         assert_eq!((code, said), (0, "sent 90000 bytes from 60000 on".to_owned()));
-        assert!(there.read("file").expect("it is there") == file);
-        harness.wait_for("no part", || there.parts().is_empty());
+        assert!(there.read("file").expect("the file exists") == file);
+        harness.wait_for("the removal of the part", || there.parts().is_empty());
 
         // The same name, size and time, and other bytes: it begins anew, in both directions.
         there.remove("file");
@@ -109,7 +109,7 @@ fn a_python_client_goes_on_with_what_was_cut() {
         here.rewrite("file", &other);
         let (code, said) = python(&server, &["put", text(&path)]);
         assert_eq!((code, said), (0, "sent 150000 bytes from 0 on".to_owned()));
-        assert!(there.read("file").expect("it is there") == other);
+        assert!(there.read("file").expect("the file exists") == other);
         for (held, from) in [(&other, 100_000), (&file, 0)] {
             here.write("back.part", &held[..100_000]);
             let back = here.path().join("back");
@@ -118,7 +118,7 @@ fn a_python_client_goes_on_with_what_was_cut() {
                 (code, said),
                 (0, format!("received {} bytes from {from} on", 150_000 - from))
             );
-            assert!(std::fs::read(&back).expect("it came") == other);
+            assert!(std::fs::read(&back).expect("the file arrived") == other);
             here.remove("back");
         }
         assert_eq!(here.files(), ["file"], "no part is left");
@@ -150,7 +150,10 @@ fn a_python_client_is_told_what_there_is_and_what_may_not_be() {
         let path = |name: &str| text(&here.path().join(name)).to_owned();
         for (arguments, words) in [
             (["put", &path("same size"), "there"], "the other side gives up: 2:"),
-            (["put", &path("other size"), "there"], "the other side gives up: 2: 'it has 1000"),
+            (
+                ["put", &path("other size"), "there"],
+                "the other side gives up: 2: 'the existing file has 1000",
+            ),
             (["put", &path("other size"), "../up"], "the other side gives up: 8:"),
             (["get", "nothing", &path("new")], "the other side gives up: 7:"),
             (["get", "there", &path("same size")], "given up: it has other content here"),

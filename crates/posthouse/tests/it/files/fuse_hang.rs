@@ -61,10 +61,10 @@ pub fn can_mount(test: &str) -> bool {
         eprintln!("passed over: no FUSE in a namespace of its own");
         return false;
     }
-    let program = std::env::current_exe().expect("the test program");
+    let program = std::env::current_exe().expect("the path of this program is known");
     let mut command = unshare();
     command.arg(program).args(["--exact", test, "--nocapture"]).env(MARK, "1");
-    let output = command.output().expect("it runs");
+    let output = command.output().expect("the call succeeds");
     let report = String::from_utf8_lossy(&output.stdout);
     let said = output.stderr;
     let said = String::from_utf8_lossy(&said);
@@ -89,7 +89,7 @@ impl FuseHang {
     /// Mounts a file system that does not answer requests of this kind.
     pub fn at(kind: u32) -> Self {
         let place = Store::real();
-        let program = std::env::current_exe().expect("the test program");
+        let program = std::env::current_exe().expect("the path of this program is known");
         let mut server = Command::new(program)
             .args(["--exact", "files::fuse_hang::serves", "--nocapture"])
             .env(SERVES, kind.to_string())
@@ -97,8 +97,8 @@ impl FuseHang {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("it runs");
-        let mut lines = BufReader::new(server.stdout.take().expect("a pipe")).lines();
+            .expect("the call succeeds");
+        let mut lines = BufReader::new(server.stdout.take().expect("the pipe opens")).lines();
         let mounted = lines.by_ref().any(|line| line.is_ok_and(|line| line == MOUNTED));
         assert!(mounted, "the file system is there");
         let unanswered = Arc::<AtomicUsize>::default();
@@ -135,12 +135,12 @@ impl Drop for FuseHang {
 fn serves() {
     let Ok(kind) = std::env::var(SERVES) else { return };
     let kind = kind.parse().expect("a number");
-    let place = PathBuf::from(std::env::var_os(PLACE).expect("a place"));
-    let device = File::options().read(true).write(true).open("/dev/fuse").expect("FUSE");
+    let place = PathBuf::from(std::env::var_os(PLACE).expect("the name is found"));
+    let device = File::options().read(true).write(true).open("/dev/fuse").expect("FUSE opens");
     let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
-    let options = CString::new(options).expect("no zero in it");
+    let options = CString::new(options).expect("the text has no zero byte");
     mount("posthouse-test", &place, "fuse", MountFlags::NODEV, Some(&*options))
-        .expect("it can be mounted here");
+        .expect("FUSE can be mounted here");
     thread::spawn(move || answer(&device, kind));
     println!("\n{MOUNTED}");
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -151,9 +151,10 @@ fn serves() {
 fn answer(mut device: &File, fuse_hang: u32) {
     let mut request = vec![0; REQUEST_BYTES_MAX];
     while let Ok(count) = device.read(&mut request) {
-        let word = |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().expect("four"));
-        let unique = u64::from_ne_bytes(request[8..16].try_into().expect("eight"));
-        let node = u64::from_ne_bytes(request[16..24].try_into().expect("eight"));
+        let word =
+            |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().expect("four bytes"));
+        let unique = u64::from_ne_bytes(request[8..16].try_into().expect("eight bytes"));
+        let node = u64::from_ne_bytes(request[16..24].try_into().expect("eight bytes"));
         assert!(count >= 40, "a request has a head");
         let kind = word(4);
         if kind == fuse_hang {
@@ -168,7 +169,7 @@ fn answer(mut device: &File, fuse_hang: u32) {
             OPEN => (0, vec![0; 16]),
             _ => (NO_SUCH_CALL, Vec::new()),
         };
-        let bytes = u32::try_from(16 + body.len()).expect("short");
+        let bytes = u32::try_from(16 + body.len()).expect("the reply is short");
         let mut reply = bytes.to_ne_bytes().to_vec();
         reply.extend(error.to_ne_bytes());
         reply.extend(unique.to_ne_bytes());

@@ -28,8 +28,8 @@ fn a_file_comes_whole_to_each_who_gets_it() {
         for n in 0..4 {
             let here = harness.store(&format!("here {n}"));
             let client = harness.client(&server);
-            let told = client.get("file", &here.directory()).expect("it comes");
-            assert!(here.read("file").expect("it is there") == sent, "to client {n}");
+            let told = client.get("file", &here.directory()).expect("the file arrives");
+            assert!(here.read("file").expect("the file exists") == sent, "to client {n}");
             assert_eq!(*hash.get_or_insert(told), told);
             client.close();
             log.wait(harness, n + 1);
@@ -42,19 +42,21 @@ fn a_file_comes_whole_to_each_who_gets_it() {
 #[test]
 fn a_long_file_that_was_sent_before_comes_whole() {
     on_real_sockets(|harness| {
-        let program = std::env::current_exe().expect("this program");
+        let program = std::env::current_exe().expect("the path of this program");
         let name = program.file_name().and_then(|name| name.to_str()).expect("a name");
-        let there = posthouse::Directory::open(program.parent().expect("a directory"));
-        let handler = FileHandler::new().giving(there.expect("it opens"));
+        let there = posthouse::Directory::open(program.parent().expect("the directory opens"));
+        let handler = FileHandler::new().giving(there.expect("the directory opens"));
         let server = harness.serve_with(handler, harness.options());
-        let bytes = std::fs::read(&program).expect("it is there");
-        let modified = std::fs::metadata(&program).and_then(|it| it.modified()).expect("a time");
+        let bytes = std::fs::read(&program).expect("the file exists");
+        let modified = std::fs::metadata(&program)
+            .and_then(|it| it.modified())
+            .expect("the modification time is known");
         let is_settled = modified.elapsed().is_ok_and(|age| age > Duration::from_secs(7));
         for n in 0..3 {
             let here = harness.store("here");
             let client = harness.client(&server);
-            client.get(name, &here.directory()).expect("it comes");
-            assert!(here.read(name).expect("it is there") == bytes, "to client {n}");
+            client.get(name, &here.directory()).expect("the file arrives");
+            assert!(here.read(name).expect("the file exists") == bytes, "to client {n}");
             client.close();
         }
         let unread = harness.end(&server).sendfile_bytes;
@@ -65,7 +67,9 @@ fn a_long_file_that_was_sent_before_comes_whole() {
                 eprintln!("NOT TESTED: only server editions of Windows send files by themselves");
             }
             true => assert!(unread >= bytes.len() as u64, "{unread} of twice {}", bytes.len()),
-            false => eprintln!("NOT TESTED: this program is too young for its hash to be known"),
+            false => {
+                eprintln!("NOT TESTED: this program was built too recently for its hash to be kept")
+            }
         }
     });
 }
@@ -87,7 +91,7 @@ fn what_is_known_wrongly_is_found_out_and_forgotten() {
         };
         assert_eq!(get("first"), (true, Some(content(1, 100_000))));
         there.rewrite("file", &content(2, 100_000));
-        assert_eq!(get("second"), (false, None), "it is not what its hash says");
+        assert_eq!(get("second"), (false, None), "a file that differs from its hash was accepted");
         assert_eq!(failed(&log.wait(harness, 2)), Some(TransferErrorKind::HashDiffers));
         assert_eq!(get("third"), (true, Some(content(2, 100_000))));
         harness.end(&server);
@@ -127,10 +131,10 @@ fn serve_known(harness: &Harness<'_>, there: &Store) -> posthouse::Endpoint<File
     let options = harness.options().with(|o| o.connection.heartbeat_ms = 0);
     let (server, _) = serve_with(harness, &there.directory(), options);
     let client = harness.client(&server);
-    client.get("file", &harness.store("first").directory()).expect("it comes");
+    client.get("file", &harness.store("first").directory()).expect("the file arrives");
     client.close();
     // The last confirmation of the client has reached the server.
-    harness.wait_for("its end", || server.stats().connections == 0);
+    harness.wait_for("the end of the connection", || server.stats().connections == 0);
     server
 }
 
@@ -146,13 +150,13 @@ fn a_known_file_whose_connection_was_lost_is_read_the_next_time() {
         begin(harness, &mut raw, 50_000);
         let (_, None) = chunks(harness, &mut raw, 50_000) else { panic!("only chunks") };
         drop(raw);
-        harness.wait_for("the end of it", || server.stats().connections == 0);
+        harness.wait_for("the end of the attempt", || server.stats().connections == 0);
         // Size and time do not show the change: only a sender that reads the file knows its hash.
         there.rewrite("file", &content(2, 200_000));
         let client = harness.client(&server);
         let here = harness.store("second");
-        client.get("file", &here.directory()).expect("it comes");
-        assert!(here.read("file").expect("it is there") == content(2, 200_000));
+        client.get("file", &here.directory()).expect("the file arrives");
+        assert!(here.read("file").expect("the file exists") == content(2, 200_000));
         client.close();
         harness.end(&server);
     });
@@ -173,11 +177,15 @@ fn a_known_file_that_is_cut_while_it_is_sent_leaves_the_stream_in_step() {
         there.resize("file", 60_000);
         raw.send_frame(13, &numbered(2, &200_000_u64.to_le_bytes()));
         let (rest, Some((kind, payload))) = chunks(harness, &mut raw, 150_001) else {
-            panic!("it is not all there")
+            panic!("the file is incomplete")
         };
         assert!(rest.len() >= 10_000 && rest[..10_000] == sent[50_000..60_000]);
-        assert!(rest[10_000..].iter().all(|byte| *byte == 0), "zeros, and nothing else");
-        assert_eq!((kind, &payload[4..6]), (ABORT, &[9, 0][..]), "it changed");
+        assert!(rest[10_000..].iter().all(|byte| *byte == 0), "bytes other than zeros");
+        assert_eq!(
+            (kind, &payload[4..6]),
+            (ABORT, &[9, 0][..]),
+            "the abort does not say that the file changed"
+        );
 
         raw.send_frame(18, &numbered(3, b"other"));
         let (kind, payload) = harness.read_frame(&mut raw);
@@ -201,7 +209,7 @@ fn done_comes_with_the_hash_of_a_known_file_when_all_of_it_has_left() {
         };
         assert!(bytes == content(1, 100_000));
         raw.send_frame(DONE, &payload);
-        harness.wait_for("both to be over", || server.stats().transfers == 2);
+        harness.wait_for("the ends of both transfers", || server.stats().transfers == 2);
         raw.finish();
         harness.end(&server);
     });

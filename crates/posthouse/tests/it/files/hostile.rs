@@ -67,11 +67,11 @@ fn a_full_disk_fails_one_transfer_and_what_came_is_kept_for_the_next() {
         assert_eq!(failed(&log.wait(harness, 1)), Some(TransferErrorKind::NoSpace));
         assert!(there.files().is_empty());
         harness.world().disk("there").capacity(1_000_000);
-        client.put("small", &here.directory()).expect("there is room");
-        client.put("large", &here.directory()).expect("there is room now");
-        assert!(log.wait(harness, 3).handle().resumed_from() > 0, "it went on");
+        client.put("small", &here.directory()).expect("no limit is reached");
+        client.put("large", &here.directory()).expect("the store has room now");
+        assert!(log.wait(harness, 3).handle().resumed_from() > 0, "the transfer did not continue");
         client.close();
         harness.end(&server);
-        assert!(there.read("large").expect("there") == content(1, 100_000));
+        assert!(there.read("large").expect("the file exists") == content(1, 100_000));
     });
 }

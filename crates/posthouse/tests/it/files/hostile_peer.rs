@@ -24,7 +24,7 @@ fn few(harness: &Harness<'_>) -> Options {
 fn a_size_that_is_a_lie_gets_nobody_anywhere() {
     everywhere(|harness| {
         let there = harness.store("there");
-        let quota = there.directory().with_quota(1 << 30, 100).expect("counted");
+        let quota = there.directory().with_quota(1 << 30, 100).expect("the quota can be counted");
         let (server, log) = serve_with(harness, &quota, few(harness));
         let mut raw = harness.dial(&server);
         greet(harness, &mut raw);
@@ -88,7 +88,7 @@ fn what_is_being_written_when_the_connection_ends_is_kept() {
         assert_eq!(accepted(harness, &mut raw), (0, 10_000));
         raw.send_frame(CHUNK, &chunk(1, &content(1, 9_000)));
         raw.finish();
-        harness.wait_for("the end", || log.ends().len() == 1);
+        harness.wait_for("the end of the transfer", || log.ends().len() == 1);
         assert_eq!(there.parts(), [content(1, 9_000)]);
         harness.end(&server);
     });
@@ -105,7 +105,7 @@ fn an_offer_of_more_than_can_be_is_malformed() {
             raw.send_frame(OFFER, &offer(1, size, b"huge"));
             harness.wait_for_end(&mut raw);
             drop(raw);
-            harness.wait_for("the end", || log.ends().len() == 1);
+            harness.wait_for("the end of the transfer", || log.ends().len() == 1);
             assert_eq!(log.ends()[0].kind(), DisconnectKind::Protocol);
             harness.end(&server);
         }
@@ -124,7 +124,8 @@ fn the_receiver_alone_decides_where_to_go_on() {
         raw.send_frame(OFFER, &offer(1, 100_000, b"file"));
         assert_eq!(accepted(harness, &mut raw), (0, 100_000));
         raw.send_frame(CHUNK, &chunk(1, &body[..60_000]));
-        harness.wait_for("it on the disk", || there.parts().iter().any(|p| p.len() == 60_000));
+        harness
+            .wait_for("the file on the disk", || there.parts().iter().any(|p| p.len() == 60_000));
         raw.finish();
         harness.wait_for_end(&mut raw);
         // Another comes, says the same, and has other bytes.
@@ -196,7 +197,7 @@ fn frames_of_what_was_never_begun_end_the_connection() {
             raw.send_frame(kind, &payload);
             harness.wait_for_end(&mut raw);
             drop(raw);
-            harness.wait_for("the end", || log.ends().len() == 1);
+            harness.wait_for("the end of the transfer", || log.ends().len() == 1);
             assert_eq!(log.ends()[0].kind(), DisconnectKind::Protocol, "kind {kind}");
             harness.end(&server);
         }

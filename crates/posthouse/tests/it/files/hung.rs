@@ -35,7 +35,7 @@ fn hung(
         }
         Ok(())
     });
-    harness.wait_for("a beginning", || {
+    harness.wait_for("the start of the transfer", || {
         let parts = disk.parts();
         let come: u64 = parts.iter().map(|(_, part)| part.len() as u64).sum();
         server.stats().connected == 1 && come >= files * bytes
@@ -49,7 +49,7 @@ fn hung(
 fn end_hung(harness: &Harness<'_>, server: &Endpoint<FileHandler>) -> u64 {
     let before = harness.world().now();
     server.shutdown(DEADLINE);
-    server.wait().expect("no callback waits here");
+    server.wait().expect("no callback waits in this test");
     let took = harness.world().now() - before;
     assert!((DEADLINE + GIVE_UP_AFTER..DEADLINE + GIVE_UP_AFTER * 2).contains(&took), "{took:?}");
     let stats = server.stats();
@@ -65,12 +65,21 @@ fn a_connection_that_a_disk_holds_is_given_up_and_told_once() {
         let files = 1 + harness.world().seed() % 3;
         let (server, log, visitor, disk) = hung(harness, files, harness.world().seed() * 2_000);
         harness.world().run_for(Duration::from_secs(5));
-        assert_eq!(server.stats().connections, 1, "without a shutdown it stays");
+        assert_eq!(
+            server.stats().connections,
+            1,
+            "the connection was abandoned without a shutdown"
+        );
         let leaked = end_hung(harness, &server);
         let most = 2 * files + 1;
         assert!((1..=most).contains(&leaked), "two for each file, and a chore: {leaked}");
         assert_eq!(log.ends().len(), 1);
-        assert_eq!(log.transfers().len() as u64, files, "each is told once: {:?}", log.order());
+        assert_eq!(
+            log.transfers().len() as u64,
+            files,
+            "a transfer was reported more than once: {:?}",
+            log.order()
+        );
         harness.end(&visitor);
         // Whatever it does when it comes back concerns nobody.
         disk.resume();
@@ -89,14 +98,14 @@ fn hung_with_known(
     disk.write("file", &content(1, bytes));
     let (server, log) = serve_with(harness, &disk.directory(), harness.options());
     let client = harness.client(&server);
-    client.get("file", &harness.store("first").directory()).expect("it comes");
+    client.get("file", &harness.store("first").directory()).expect("the file arrives");
     client.close();
     let to = here.directory();
     let (visitor, _) = visit(harness, &server, move |peer| {
         let _ = peer.fetch_file("file", &to);
         Ok(())
     });
-    harness.wait_for("a second", || server.stats().connected == 2);
+    harness.wait_for("the second connection", || server.stats().connected == 2);
     harness.world().run_for(Duration::from_micros(harness.world().seed() * 250));
     disk.hang();
     (server, log, visitor, disk)
@@ -111,7 +120,7 @@ fn a_send_of_a_known_file_from_a_disk_that_hangs_is_no_reason_to_wait() {
         harness.world().run_for(Duration::from_secs(2));
         // Two reads, or a look at what the file is now, may be left; a send is not.
         server.shutdown(DEADLINE);
-        server.wait().expect("no callback waits here");
+        server.wait().expect("no callback waits in this test");
         let stats = server.stats();
         let left = (stats.connections, stats.sockets, stats.buffers_used);
         assert_eq!(left, (0, 0, 0), "{stats:?}");
@@ -133,7 +142,7 @@ fn a_known_file_on_a_disk_that_hangs_harms_no_connection() {
         harness.world().run_for(Duration::from_secs(20));
         assert_eq!(log.ends().len(), 1, "{:?}", log.ends());
         disk.resume();
-        harness.wait_for("it", || here.read("file").is_some());
+        harness.wait_for("the file", || here.read("file").is_some());
         assert_eq!(here.read("file"), Some(content(1, 400_000)));
         harness.end(&visitor);
         harness.end(&server);
@@ -166,7 +175,7 @@ fn what_comes_late_meets_nobody() {
             let _ = peer.offer_file(Source::new(&directory, "other"));
             Ok(())
         });
-        harness.wait_for("a second", || server.stats().connected == 2);
+        harness.wait_for("the second connection", || server.stats().connected == 2);
         harness.world().run_for(Duration::from_secs(1));
         // It takes a while to close a socket, so that there is a time between the two ends.
         let zero = Duration::ZERO;
@@ -181,9 +190,9 @@ fn what_comes_late_meets_nobody() {
         harness.wait_for("the first end", || !log.ends().is_empty());
         assert_eq!(log.ends().len(), 1, "the other's socket is still being closed");
         disk.resume();
-        server.wait().expect("no callback waits here");
+        server.wait().expect("no callback waits in this test");
         assert_eq!(log.ends().len(), 2);
-        assert_eq!(server.stats().transfers, 0, "nothing comes of it any more");
+        assert_eq!(server.stats().transfers, 0, "a late answer had an effect");
         harness.end(&more);
         harness.end(&visitor);
     });
@@ -200,7 +209,7 @@ mod real {
 
     /// Threads of this process with a name that begins so.
     fn threads(name: &str) -> usize {
-        let tasks = std::fs::read_dir("/proc/self/task").expect("threads").flatten();
+        let tasks = std::fs::read_dir("/proc/self/task").expect("the threads are listed").flatten();
         let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
         names.filter(|it| it.starts_with(name)).count()
     }
@@ -217,14 +226,15 @@ mod real {
             for kind in [LOOKUP, READ] {
                 let fuse_hang = FuseHang::at(kind);
                 let back = Store::real();
-                let directory = posthouse::Directory::open(fuse_hang.path()).expect("it is there");
+                let directory =
+                    posthouse::Directory::open(fuse_hang.path()).expect("the file exists");
                 let (server, log) = serve(harness, &directory);
                 let to = back.directory();
                 let (visitor, _) = visit(harness, &server, move |peer| {
                     let _ = peer.fetch_file("file", &to);
                     Ok(())
                 });
-                harness.wait_for("a question", || fuse_hang.is_waited_for());
+                harness.wait_for("the request", || fuse_hang.is_waited_for());
                 server.shutdown(std::time::Duration::ZERO);
                 harness.end(&visitor);
                 hung.borrow_mut().push((format!("{harness:?}, {kind}"), fuse_hang, server, log));
@@ -232,7 +242,7 @@ mod real {
         });
         let hung = hung.into_inner();
         for (place, _, server, log) in &hung {
-            server.wait().expect("no callback waits here");
+            server.wait().expect("no callback waits in this test");
             let stats = server.stats();
             let left = (stats.connections, stats.sockets, stats.buffers_used);
             assert_eq!(left, (0, 0, 0), "left on {place}: {stats:?}");
@@ -241,14 +251,14 @@ mod real {
             let why = log.ends()[0].to_string();
             // Reads run ahead: two may hang.
             let s = if leaked == 1 { "" } else { "s" };
-            let left = format!("did not end {leaked} operation{s}: sending file");
+            let left = format!("did not end {leaked} operation{s}, such as: sending file");
             assert!((1..=2).contains(&leaked) && why.ends_with(&left), "{place}: {why}");
         }
         assert_eq!(crate::log::lines("ERROR posthouse::connection").len(), hung.len());
         // The reads that hang are answered now, and nothing waits for them any more.
         let fuse_hangs: Vec<FuseHang> =
             hung.into_iter().map(|(_, fuse_hang, ..)| fuse_hang).collect();
-        assert!(threads("posthouse-disk") > 0, "one at least waits");
+        assert!(threads("posthouse-disk") > 0, "no disk thread waits");
         drop(fuse_hangs);
         wait_for_real("all threads to end", || threads("posthouse-") == 0);
     }

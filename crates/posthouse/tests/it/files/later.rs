@@ -49,13 +49,15 @@ fn an_offer_that_is_accepted_later_arrives() {
         let (server, log, kept, visitor, sent) = offered(harness, &here);
         let responder = next(harness, &kept);
         assert_eq!(Some(responder.peer()), server.peers().first().map(|info| info.id));
-        assert!(sent.transfers().is_empty() && there.parts().is_empty(), "it waits");
+        assert!(sent.transfers().is_empty() && there.parts().is_empty(), "the offer was answered");
         let destination = Destination::new(&there.directory()).named("its new name");
-        std::thread::spawn(move || responder.accept(destination)).join().expect("no panic");
+        std::thread::spawn(move || responder.accept(destination))
+            .join()
+            .expect("no thread panicked");
         assert_eq!(failed(&sent.wait(harness, 1)), None);
         let transfer = log.wait(harness, 1);
         assert!(transfer.is_incoming() && transfer.result().is_ok(), "{transfer:?}");
-        assert_eq!(transfer.name(), "file", "as the two sides speak of it");
+        assert_eq!(transfer.name(), "file", "the two sides use different names");
         harness.end(&visitor);
         harness.end(&server);
         assert_eq!(there.files(), ["its new name"]);
@@ -79,7 +81,7 @@ fn an_offer_that_is_rejected_or_dropped_later_is_refused() {
             assert!(error.to_string().contains(text), "{error}");
             harness.end(&visitor);
             harness.end(&server);
-            assert!(log.transfers().is_empty(), "nothing was begun");
+            assert!(log.transfers().is_empty(), "a transfer was begun");
         }
     });
 }
@@ -124,13 +126,13 @@ fn an_offer_that_is_not_answered_in_time_expires() {
         raw.send_frame(OFFER, &offer(1, 10, b"file"));
         let responder = next(harness, &kept);
         harness.world().run_for(Duration::from_millis(1_900));
-        assert!(raw.take_frame().is_none(), "there is time left");
+        assert!(raw.take_frame().is_none(), "the deadline acted too early");
         let since = harness.world().now();
         assert_eq!(aborted(harness, &mut raw, 1).0, 12);
         assert!(harness.world().now() - since < Duration::from_millis(300));
         responder.accept(&there.directory());
         harness.world().run_for(Duration::from_secs(1));
-        assert!(raw.take_frame().is_none(), "nothing comes of it any more");
+        assert!(raw.take_frame().is_none(), "a late answer had an effect");
         assert!(there.files().is_empty() && there.parts().is_empty());
         // In time, there is all the time that a transfer has.
         raw.send_frame(OFFER, &offer(3, 10, b"file"));
@@ -140,12 +142,17 @@ fn an_offer_that_is_not_answered_in_time_expires() {
         assert_eq!(accepted(harness, &mut raw), (0, 10));
         harness.world().run_for(Duration::from_millis(1_500));
         raw.send_frame(CHUNK, &chunk(3, b"0123456789"));
-        harness.wait_for("it on the disk", || there.parts().iter().any(|part| part.len() == 10));
+        harness
+            .wait_for("the file on the disk", || there.parts().iter().any(|part| part.len() == 10));
         drop(raw);
-        harness.wait_for("its end", || log.ends().len() == 1);
+        harness.wait_for("the end of the transfer", || log.ends().len() == 1);
         harness.end(&server);
         let kinds: Vec<_> = log.transfers().iter().map(failed).collect();
-        assert_eq!(kinds, [Some(TransferErrorKind::Disconnected)], "the second, once");
+        assert_eq!(
+            kinds,
+            [Some(TransferErrorKind::Disconnected)],
+            "the second offer was not reported exactly once"
+        );
     });
 }
 
@@ -170,10 +177,10 @@ fn an_answer_for_a_connection_or_an_offer_that_is_gone_has_no_effect() {
                 next(harness, &kept)
             })
             .into();
-        let [gone, dropped, other, late] = owned.try_into().expect("four");
+        let [gone, dropped, other, late] = owned.try_into().expect("four responders");
         assert!(raw.take_frame().is_none());
         drop(raw);
-        harness.wait_for("its end", || server.stats().connections == 0);
+        harness.wait_for("the end of the connection", || server.stats().connections == 0);
         let mut next_peer = harness.dial(&server);
         greet(harness, &mut next_peer);
         gone.accept(&there.directory());
@@ -186,7 +193,7 @@ fn an_answer_for_a_connection_or_an_offer_that_is_gone_has_no_effect() {
         harness.end(&server);
         drop(server);
         late.accept(&there.directory());
-        assert!(log.transfers().is_empty(), "none was begun");
+        assert!(log.transfers().is_empty(), "a transfer was begun");
         assert!(there.files().is_empty() && there.parts().is_empty());
     });
 }
@@ -295,7 +302,7 @@ fn offers_that_are_accepted_all_at_once_run_out_of_no_places() {
         raw.send_frame(40, b"still here");
         harness.wait_for("the message", || log.order().iter().any(|word| word == "still here"));
         drop(raw);
-        harness.wait_for("its end", || log.ends().len() == 1);
+        harness.wait_for("the end of the transfer", || log.ends().len() == 1);
         harness.end(&server);
     });
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::{symlink as link_to_file, symlink as link_to_directory};
 use std::os::windows::fs::{symlink_dir as link_to_directory, symlink_file as link_to_file};
 
 /// T18: links that are in the directory from the start.
-#[cfg_attr(windows, ignore = "Wine 8 makes no links, and Windows only for whom it trusts")]
+#[cfg_attr(windows, ignore = "Wine 8 creates no links, and Windows only with a privilege")]
 #[test]
 fn planted_links_are_not_followed_in_either_direction() {
     on_real_sockets(|harness| {
@@ -18,8 +18,8 @@ fn planted_links_are_not_followed_in_either_direction() {
         let outside = harness.store("outside");
         outside.write("secret", b"secret");
         let at = |name: &str| there.path().join(name);
-        link_to_file(outside.path().join("secret"), at("link")).expect("a link");
-        link_to_directory(outside.path(), at("way")).expect("a link");
+        link_to_file(outside.path().join("secret"), at("link")).expect("the link can be created");
+        link_to_directory(outside.path(), at("way")).expect("the link can be created");
         let (server, _) = serve(harness, &there.directory());
         let client = harness.client(&server);
         for name in ["link", "way/secret", "way/new"] {
@@ -28,7 +28,10 @@ fn planted_links_are_not_followed_in_either_direction() {
             here.remove(name);
             assert!(client.get(name, &here.directory()).is_err(), "{name} is not read");
         }
-        assert!(client.list().expect("a list").is_empty(), "links are no files");
+        assert!(
+            client.list().expect("the listing succeeds").is_empty(),
+            "a link was listed as a file"
+        );
         client.close();
         harness.end(&server);
         assert_eq!(outside.files(), ["secret"]);
@@ -56,8 +59,8 @@ mod unix {
 
     impl Drop for Swapper {
         fn drop(&mut self) {
-            self.0.kill().expect("it still runs");
-            self.0.wait().expect("it can be waited for");
+            self.0.kill().expect("the process still runs");
+            self.0.wait().expect("the process can be waited for");
         }
     }
 
@@ -68,8 +71,8 @@ mod unix {
             let here = harness.store("here");
             let there = harness.store("there");
             let outside = harness.store("outside");
-            fs::create_dir(there.path().join("way")).expect("room");
-            symlink(outside.path(), there.path().join("out")).expect("a link");
+            fs::create_dir(there.path().join("way")).expect("there is room for it");
+            symlink(outside.path(), there.path().join("out")).expect("the link can be created");
             let swap =
                 "while :; do mv -T way held; mv -T out way; mv -T way out; mv -T held way; done";
             let swapper = Command::new("sh")
@@ -77,7 +80,7 @@ mod unix {
                 .current_dir(there.path())
                 .stderr(Stdio::null())
                 .spawn();
-            let swapper = Swapper(swapper.expect("a shell"));
+            let swapper = Swapper(swapper.expect("the shell runs"));
             let (server, _) = serve(harness, &there.directory());
             let client = harness.client(&server);
             let mut arrived = 0;
@@ -95,12 +98,15 @@ mod unix {
             drop(swapper);
             client.close();
             harness.end(&server);
-            assert!(arrived > 0, "the way was there at times");
-            assert!(outside.files().is_empty(), "nothing went out: {:?}", outside.files());
+            assert!(arrived > 0, "the link never led to the directory");
+            assert!(outside.files().is_empty(), "a file was sent: {:?}", outside.files());
             for name in there.files() {
                 // The link itself is listed, too, wherever it lies just now.
                 let Ok(number) = name.rsplit('/').next().expect("a name").parse() else { continue };
-                assert!(there.read(&name).expect("there") == content(number, 100), "{name}");
+                assert!(
+                    there.read(&name).expect("the file exists") == content(number, 100),
+                    "{name}"
+                );
             }
         });
     }
@@ -111,9 +117,9 @@ mod unix {
         on_real_sockets(|harness| {
             let there = harness.store("there");
             let made = Command::new("mkfifo").arg(there.path().join("fifo")).status();
-            assert!(made.expect("mkfifo").success());
-            fs::create_dir(there.path().join("directory")).expect("room");
-            UnixListener::bind(there.path().join("socket")).expect("a socket");
+            assert!(made.expect("mkfifo runs").success());
+            fs::create_dir(there.path().join("directory")).expect("there is room for it");
+            UnixListener::bind(there.path().join("socket")).expect("the socket opens");
             let (server, _) = serve(harness, &there.directory());
             let client = harness.client(&server);
             let here = harness.store("here");

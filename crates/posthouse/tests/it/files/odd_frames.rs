@@ -28,7 +28,7 @@ fn hold(
     raw.send_frame(10, &offer(1, 100_000, b"file"));
     assert_eq!(harness.read_frame(&mut raw).0, 11);
     raw.send_frame(12, &numbered(1, &content(1, 60_000)));
-    harness.wait_for("it", || there.parts().iter().any(|p| p.len() == 60_000));
+    harness.wait_for("the part", || there.parts().iter().any(|p| p.len() == 60_000));
     raw.finish();
     harness.wait_for_end(&mut raw);
 }
@@ -116,7 +116,7 @@ fn a_name_that_does_not_fit_does_not_hide_those_after_it() {
         raw.send_frame(19, &numbered(1, b""));
         let (kind, payload) = harness.read_frame(&mut raw);
         assert_eq!(kind, 20);
-        assert!(payload.len() > 5, "empty, with flags {}", payload[4]);
+        assert!(payload.len() > 5, "an empty listing with flags {}", payload[4]);
         harness.end(&server);
     });
 }
@@ -138,7 +138,7 @@ fn what_was_sent_before_a_half_close_is_confirmed() {
         raw.finish();
         let kinds: Vec<u8> = frames(harness, &mut raw).iter().map(|f| f.0).collect();
         drop(raw);
-        harness.wait_for("end", || log.ends().len() == 1);
+        harness.wait_for("the end of the transfer", || log.ends().len() == 1);
         let end = log.transfers().first().and_then(failed);
         harness.end(&server);
         assert_eq!(kinds, [14, 5], "the transfer ended with {end:?}");
@@ -154,7 +154,7 @@ fn hash_of(harness: &Harness<'_>, bytes: &[u8]) -> [u8; 32] {
     let builder = harness.options().builder(handler, address);
     let server = harness.start(builder);
     let client = harness.client(&server);
-    let hash = client.put("bytes", &from.directory()).expect("it arrives");
+    let hash = client.put("bytes", &from.directory()).expect("the file arrives");
     client.close();
     harness.end(&server);
     hash
@@ -197,7 +197,7 @@ fn an_offer_that_is_aborted_at_once_leaves_nothing() {
             raw.send_frame(15, &numbered(2 * n + 1, &[0, 0]));
         }
         raw.send_frame(40, b"after");
-        harness.wait_for("it", || log.order().iter().any(|m| m == "after"));
+        harness.wait_for("the message", || log.order().iter().any(|m| m == "after"));
         raw.finish();
         harness.wait_for_end(&mut raw);
         harness.end(&server);
@@ -278,7 +278,7 @@ fn run_out_of_places(harness: &Harness<'_>, gets: u32, turn_messages: usize) {
     }
     bytes.extend(crate::raw::frame(40, b"again"));
     raw.send(&bytes);
-    harness.wait_for("it", || {
+    harness.wait_for("the message", || {
         log.order().iter().any(|m| m == "again") || !log.ends().is_empty() || raw.is_over()
     });
     assert!(log.ends().is_empty(), "{:?}", log.ends());
@@ -325,7 +325,7 @@ fn credit_that_crosses_a_repeated_offer_does_no_harm() {
         assert_eq!(harness.read_frame(&mut raw).0, 10);
         let word = |n: u64| n.to_le_bytes();
         raw.send_frame(11, &numbered(2, &[&word(50_000)[..], &word(50_000), &[9; 32]].concat()));
-        assert_eq!(harness.read_frame(&mut raw).0, 10, "again");
+        assert_eq!(harness.read_frame(&mut raw).0, 10, "the frame of kind 10 was not repeated");
         raw.send_frame(13, &numbered(2, &word(100_000)));
         let hash = hash_of(harness, b"");
         raw.send_frame(11, &numbered(2, &[&word(0)[..], &word(100_000), &hash].concat()));
@@ -347,18 +347,18 @@ fn what_is_published_all_the_same_leaves_no_part() {
         raw.send_frame(10, &offer(1, 1000, b"file"));
         assert_eq!(harness.read_frame(&mut raw).0, 11);
         raw.send_frame(12, &numbered(1, &content(1, 1000)));
-        harness.wait_for("written", || there.parts().iter().any(|p| p.len() == 1000));
+        harness.wait_for("the written bytes", || there.parts().iter().any(|p| p.len() == 1000));
         harness.world().run_for(Duration::from_millis(100));
         raw.send_frame(14, &numbered(1, &hash));
         raw.send_frame(15, &numbered(1, &[0, 0]));
         raw.finish();
         harness.wait_for_end(&mut raw);
         drop(raw);
-        harness.wait_for("end", || log.ends().len() == 1);
+        harness.wait_for("the end of the transfer", || log.ends().len() == 1);
         harness.end(&server);
         let told = log.transfers().first().and_then(failed);
-        assert_eq!(there.parts().len(), 0, "files {:?}, told {told:?}", there.files());
-        assert_eq!(there.files().is_empty(), told.is_some(), "told {told:?}");
+        assert_eq!(there.parts().len(), 0, "files {:?}, reported {told:?}", there.files());
+        assert_eq!(there.files().is_empty(), told.is_some(), "reported {told:?}");
     });
 }
 
@@ -390,8 +390,8 @@ fn no_chunk_follows_a_bye() {
                 }
             }
             harness.world().run_for(Duration::from_micros(50 * moment));
-            let peer = server.peers().pop().expect("it is connected");
-            server.close(peer.id, Close::graceful()).expect("there is room");
+            let peer = server.peers().pop().expect("the peer is connected");
+            server.close(peer.id, Close::graceful()).expect("no limit is reached");
             let kinds: Vec<u8> = frames(harness, &mut raw).iter().map(|frame| frame.0).collect();
             assert_eq!(
                 kinds.iter().position(|kind| *kind == 5),
@@ -441,7 +441,7 @@ fn frames_of_lies_are_the_reason() {
         harness.wait_for_end(&mut raw);
         let kinds: Vec<u8> = frames(harness, &mut raw).iter().map(|f| f.0).collect();
         drop(raw);
-        harness.wait_for("end", || log.ends().len() == 1);
+        harness.wait_for("the end of the transfer", || log.ends().len() == 1);
         assert_eq!(log.ends()[0].kind(), DisconnectKind::Protocol);
         assert_eq!(kinds, [5]);
         harness.end(&server);

@@ -35,15 +35,15 @@ fn cut_at(
     });
     let sent = sender.log.clone();
     let visitor = harness.client_side_with(sender, narrow(harness));
-    visitor.connect(target(&server), ()).expect("there is room");
+    visitor.connect(target(&server), ()).expect("no limit is reached");
     assert_eq!(failed(&sent.wait(harness, 1)), Some(TransferErrorKind::Disconnected));
-    harness.wait_for("the end", || received.ends().len() == 1);
+    harness.wait_for("the end of the transfer", || received.ends().len() == 1);
     let told = received.transfers();
-    assert_eq!(told.len(), 1, "the receiver was told once");
+    assert_eq!(told.len(), 1, "the receiver got more than one report");
     assert_eq!(failed(&told[0]), Some(TransferErrorKind::Disconnected));
     harness.end(&visitor);
     harness.end(&server);
-    assert!(there.files().is_empty(), "nothing has the final name");
+    assert!(there.files().is_empty(), "the final name exists");
     there.parts().iter().map(|part| part.len() as u64).sum()
 }
 
@@ -77,12 +77,12 @@ fn a_file_that_was_cut_goes_on_where_it_was_whoever_cut_it() {
             assert!(held > 0 && held < 600_000, "{held} bytes were kept");
             let (server, log) = serve(harness, &there.directory());
             let client = harness.client(&server);
-            client.put("file", &here.directory()).expect("it arrives");
+            client.put("file", &here.directory()).expect("the file arrives");
             client.close();
             let progress = log.wait(harness, 1).handle().clone();
-            assert_eq!(progress.resumed_from(), held, "not a byte of it came again");
-            assert!(there.read("file").expect("it is there") == whole);
-            harness.wait_for("no part", || there.parts().is_empty());
+            assert_eq!(progress.resumed_from(), held, "bytes were sent again");
+            assert!(there.read("file").expect("the file exists") == whole);
+            harness.wait_for("the removal of the part", || there.parts().is_empty());
             harness.end(&server);
         }
     });
@@ -100,10 +100,10 @@ fn another_file_of_the_same_name_and_size_begins_anew() {
         here.rewrite("file", &other);
         let (server, log) = serve(harness, &there.directory());
         let client = harness.client(&server);
-        client.put("file", &here.directory()).expect("it arrives");
+        client.put("file", &here.directory()).expect("the file arrives");
         client.close();
         assert_eq!(log.wait(harness, 1).handle().resumed_from(), 0);
-        assert!(there.read("file").expect("it is there") == other);
+        assert!(there.read("file").expect("the file exists") == other);
         harness.end(&server);
     });
 }
@@ -121,16 +121,19 @@ fn a_file_that_is_there_is_not_sent_again_and_never_replaced() {
         there.write("longer", &content(1, 200));
         let (server, log) = serve(harness, &there.directory());
         let client = harness.client(&server);
-        client.put("same", &here.directory()).expect("it is there");
-        assert_eq!(log.wait(harness, 1).handle().resumed_from(), 200_000, "nothing was sent");
+        client.put("same", &here.directory()).expect("the file exists");
+        assert_eq!(log.wait(harness, 1).handle().resumed_from(), 200_000, "bytes were sent");
         for (name, seed, bytes) in [("other", 2, 200_000), ("longer", 1, 200)] {
             let error = client.put(name, &here.directory()).unwrap_err();
             let ClientError::Transfer(error) = error else { panic!("{error}") };
             assert_eq!(error.kind(), TransferErrorKind::Exists, "{error}");
-            assert!(there.read(name).expect("still there") == content(seed, bytes), "{name}");
+            assert!(
+                there.read(name).expect("the existing file is kept") == content(seed, bytes),
+                "{name}"
+            );
         }
         client.close();
-        harness.wait_for("no part", || there.parts().is_empty());
+        harness.wait_for("the removal of the part", || there.parts().is_empty());
         harness.end(&server);
     });
 }
@@ -162,7 +165,10 @@ fn one_of_two_who_send_the_same_name_wins_and_the_other_is_told() {
             error,
             Some(TransferErrorKind::Exists | TransferErrorKind::Busy)
         )));
-        assert!(there.read("file").expect("one of them") == content(winners[0], 400_000));
+        assert!(
+            there.read("file").expect("the file of the winner exists")
+                == content(winners[0], 400_000)
+        );
         log.wait(harness, 2);
         for (visitor, ..) in &visitors {
             harness.end(visitor);
@@ -187,7 +193,7 @@ fn a_file_that_changes_while_it_is_sent_does_not_arrive() {
                 let _ = peer.offer_file(Source::new(&directory, name));
                 Ok(())
             });
-            harness.wait_for("some of it", || !there.parts().is_empty());
+            harness.wait_for("the first bytes of the file", || !there.parts().is_empty());
             here.resize(name, bytes);
             assert_eq!(failed(&sent.wait(harness, 1)), Some(TransferErrorKind::Changed));
             let other = log.wait(harness, 1);
@@ -211,11 +217,11 @@ fn what_came_of_a_file_that_changed_is_not_kept() {
             let _ = peer.offer_file(Source::new(&directory, "file"));
             Ok(())
         });
-        harness.wait_for("some of it", || !there.parts().is_empty());
+        harness.wait_for("the first bytes of the file", || !there.parts().is_empty());
         here.resize("file", 500_000);
         assert_eq!(failed(&sent.wait(harness, 1)), Some(TransferErrorKind::Changed));
         log.wait(harness, 1);
-        harness.wait_for("no part", || there.parts().is_empty());
+        harness.wait_for("the removal of the part", || there.parts().is_empty());
         harness.end(&visitor);
         harness.end(&server);
     });

@@ -26,17 +26,19 @@ fn a_file_arrives_whole_and_under_its_name_in_both_directions() {
             let sent = content(number as u64, bytes);
             here.write(&name, &sent);
             let client = harness.client(&server);
-            let hash = client.put(&name, &here.directory()).expect("it arrives");
-            assert!(there.read(&name).expect("it is there") == sent, "{name} has its content");
+            let hash = client.put(&name, &here.directory()).expect("the file arrives");
+            assert!(there.read(&name).expect("the file exists") == sent, "{name} has its content");
             let incoming = log.wait(harness, number + 1);
             assert!(incoming.is_incoming());
             assert_eq!((incoming.result(), incoming.name()), (Ok(&hash), &*name));
             let back = harness.store("back");
-            assert_eq!(client.get(&name, &back.directory()).expect("it comes back"), hash);
-            assert!(back.read(&name).expect("it is there") == sent, "{name} came back");
+            assert_eq!(client.get(&name, &back.directory()).expect("the file comes back"), hash);
+            assert!(back.read(&name).expect("the file exists") == sent, "{name} came back");
             client.close();
             log.wait(harness, number + 1);
-            harness.wait_for("no part", || there.parts().is_empty() && back.parts().is_empty());
+            harness.wait_for("the removal of the part", || {
+                there.parts().is_empty() && back.parts().is_empty()
+            });
             log.forget_outgoing();
         }
         harness.end(&server);
@@ -67,8 +69,8 @@ fn many_files_share_a_connection_and_each_is_told_once_on_both_sides() {
         names.sort();
         assert_eq!(names, there.files());
         for number in 0..count {
-            let read = there.read(&format!("n{number}")).expect("it is there");
-            assert!(read == content(number, 100 * number as usize), "n{number}");
+            let read = there.read(&format!("n{number}")).expect("the file exists");
+            assert!(read == content(number, 100 * number as usize), "message n{number}");
         }
         assert_eq!(harness.end(&visitor).transfers, count);
         assert_eq!(harness.end(&server).transfers, count);
@@ -90,12 +92,13 @@ fn messages_pass_while_a_file_is_on_its_way() {
             Ok(())
         });
         let visitor = harness.client_side_with(handler, narrow(harness));
-        visitor.connect(target(&server), ()).expect("there is room");
+        visitor.connect(target(&server), ()).expect("no limit is reached");
         log.wait(harness, 1);
         let order = log.order();
-        let end = order.iter().position(|line| line == "transferred long").expect("its end");
+        let end =
+            order.iter().position(|line| line == "transferred long").expect("the end was recorded");
         assert!(end > 3, "{end} messages came before the file's end: {order:?}");
-        assert!(there.read("long").expect("it is there") == content(1, 200_000));
+        assert!(there.read("long").expect("the file exists") == content(1, 200_000));
         harness.end(&visitor);
         harness.end(&server);
     });
@@ -170,7 +173,7 @@ fn a_listing_names_every_file_once_in_order() {
         names.sort();
         let (server, _) = serve(harness, &there.directory());
         let client = harness.client(&server);
-        let listed = client.list().expect("a list");
+        let listed = client.list().expect("the listing succeeds");
         let listed_names: Vec<&str> = listed.iter().map(|entry| &*entry.name).collect();
         assert_eq!(listed_names, names);
         assert!(listed.iter().all(|entry| entry.size == entry.name.len() as u64));
@@ -234,16 +237,16 @@ fn a_quota_refuses_before_anything_is_written_and_forgets_what_was_taken_away() 
         for (name, bytes) in [("a", 600), ("b", 600), ("c", 300)] {
             here.write(name, &content(7, bytes));
         }
-        let directory = there.directory().with_quota(1000, 2).expect("counted");
+        let directory = there.directory().with_quota(1000, 2).expect("the quota can be counted");
         let (server, _) = serve(harness, &directory);
         let client = harness.client(&server);
-        client.put("a", &here.directory()).expect("there is room");
+        client.put("a", &here.directory()).expect("no limit is reached");
         let error = client.put("b", &here.directory()).unwrap_err();
         let ClientError::Transfer(error) = error else { panic!("{error}") };
-        assert_eq!(error.kind(), TransferErrorKind::QuotaExceeded, "{error}");
-        client.put("c", &here.directory()).expect("there is room for this one");
+        assert_eq!(error.kind(), TransferErrorKind::NoSpace, "{error}");
+        client.put("c", &here.directory()).expect("the quota has room for this file");
         there.remove("a");
-        client.put("b", &here.directory()).expect("there is room again");
+        client.put("b", &here.directory()).expect("the quota has room again");
         client.close();
         harness.end(&server);
         assert_eq!(there.files(), ["b", "c"]);
@@ -268,9 +271,12 @@ fn a_client_whose_inbox_is_full_says_so_instead_of_waiting_for_ever() {
         });
         assert!(matches!(client.list(), Err(ClientError::ReceiveQueueFull)));
         for _ in 0..1500 {
-            assert_eq!(client.receive(crate::harness::PATIENCE).expect("news").payload, b"news");
+            assert_eq!(
+                client.receive(crate::harness::PATIENCE).expect("the news message arrives").payload,
+                b"news"
+            );
         }
-        get().expect("now it is read");
+        get().expect("the file can be read now");
         client.close();
         harness.end(&server);
     });

@@ -8,7 +8,7 @@ use crate::harness::{everywhere, in_simulation};
 use crate::probe::Probe;
 use crate::raw::{frame, frame_head, hello, request};
 
-/// T14. Reads pending, a send that waits for room, chunks that are held: all of it ends, once.
+/// T14. Pending reads, a send that waits for room, and held chunks each end exactly once.
 #[test]
 fn a_reset_with_operations_pending_is_told_once() {
     everywhere(|harness| {
@@ -42,9 +42,9 @@ fn a_reset_with_operations_pending_is_told_once() {
                 server.peers().first().is_some_and(|info| info.queued_bytes > 0)
             });
             raw.reset();
-            harness.wait_for("the end", || seen.ends().len() == round);
+            harness.wait_for("the end of the connection", || seen.ends().len() == round);
             assert_eq!(seen.ends()[round - 1].kind(), DisconnectKind::Reset);
-            harness.wait_for("its slot", || server.stats().connections == 0);
+            harness.wait_for("the release of the slot", || server.stats().connections == 0);
         }
         harness.end(&server);
     });
@@ -65,7 +65,7 @@ fn a_request_before_a_half_close_is_answered_and_then_closed() {
         assert_eq!((kind, &body[..]), (9, &b"\x07\0\0\0\0\x28last question"[..]));
         harness.wait_for_end(&mut raw);
         assert!(!raw.is_reset());
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         assert_eq!(
             (seen.ends()[0].kind(), seen.ends()[0].unsent_bytes()),
             (DisconnectKind::Ended, 0)
@@ -74,15 +74,14 @@ fn a_request_before_a_half_close_is_answered_and_then_closed() {
     });
 }
 
-/// The same with an answer that takes its time, and with a deadline for first messages that ends
-/// before it.
+/// The same with a slow answer, and with a first-message deadline that passes before the answer.
 #[test]
 fn a_reply_that_comes_later_reaches_a_peer_that_has_half_closed() {
     everywhere(|harness| {
         let probe = Probe::new().on_requested(|peer, _, responder| {
             peer.state_mut().responders.extend(responder.take());
             peer.after(Duration::from_millis(300), |peer| {
-                let responder = peer.state_mut().responders.pop().expect("kept");
+                let responder = peer.state_mut().responders.pop().expect("a responder was kept");
                 Ok(responder.reply(0, &[1; 100_000])?)
             });
             Ok(())
@@ -100,7 +99,7 @@ fn a_reply_that_comes_later_reaches_a_peer_that_has_half_closed() {
         }
         harness.wait_for_end(&mut raw);
         assert!(!raw.is_reset());
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         harness.end(&server);
     });
 }
@@ -119,14 +118,15 @@ fn a_request_that_is_never_answered_does_not_keep_a_half_closed_peer_for_ever() 
         raw.finish();
         let since = harness.world().now();
         harness.wait_for_end(&mut raw);
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         assert!(harness.world().now() - since < Duration::from_secs(12));
         assert!(seen.ends()[0].to_string().contains("requests"), "{}", seen.ends()[0]);
         harness.end(&server);
     });
 }
 
-/// Replies of plain messages leave before the close, too: they are queued when the end is seen.
+/// Replies to plain messages are sent before the close, too: they are already queued when the end
+/// arrives.
 #[test]
 fn messages_before_a_half_close_are_answered() {
     everywhere(|harness| {
@@ -141,7 +141,7 @@ fn messages_before_a_half_close_are_answered() {
             assert_eq!(harness.read_frame(&mut raw), (number, vec![number; 500]));
         }
         harness.wait_for_end(&mut raw);
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         harness.end(&server);
     });
 }
@@ -156,7 +156,7 @@ fn an_end_in_the_middle_of_a_frame_says_so() {
         raw.send(&[frame(0, b"whole"), frame_head(0, 100), b"half".to_vec()].concat());
         raw.finish();
         harness.wait_for_end(&mut raw);
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         assert!(seen.ends()[0].to_string().contains("middle of a frame"), "{}", seen.ends()[0]);
         assert_eq!(seen.messages().len(), 1);
         harness.end(&server);

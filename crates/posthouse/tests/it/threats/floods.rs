@@ -1,4 +1,4 @@
-//! Peers that want too much at once: T8, T10, T11, T16.
+//! Peers that ask for too much at once: T8, T10, T11, T16.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -11,8 +11,8 @@ use crate::harness::{everywhere, in_simulation, on_real_sockets};
 use crate::probe::Probe;
 use crate::raw::{Raw, frame, hello, request};
 
-/// T10. The flood waits for its turns like everybody else: with one worker, another peer's message
-/// is handled when only a little of the flood has been.
+/// T10. A flood is served in turns like all other traffic: with one worker, another peer's message
+/// is handled after only a small part of the flood.
 #[test]
 fn a_burst_of_empty_frames_leaves_the_others_their_turns() {
     const FLOOD: u64 = 100_000;
@@ -27,13 +27,13 @@ fn a_burst_of_empty_frames_leaves_the_others_their_turns() {
         let probe = Probe::new().forgetting_messages().on_received(move |peer, message| {
             match message.kind() {
                 1 => {
-                    // Until everything has been sent.
-                    let _ = held.lock().expect("no panic").recv();
+                    // The callback blocks until everything has been sent.
+                    let _ = held.lock().expect("no thread panicked").recv();
                 }
                 2 => drop(count.fetch_add(1, Ordering::Relaxed)),
                 _ => {
                     let so_far = count.load(Ordering::Relaxed);
-                    note.lock().expect("no panic").get_or_insert(so_far);
+                    note.lock().expect("no thread panicked").get_or_insert(so_far);
                     peer.send(message.kind(), message.payload());
                 }
             }
@@ -42,14 +42,14 @@ fn a_burst_of_empty_frames_leaves_the_others_their_turns() {
         let server = harness.serve(probe);
         let mut flood = harness.dial(&server);
         let mut other = harness.dial(&server);
-        harness.wait_for("both", || server.stats().connected == 2);
+        harness.wait_for("both connections", || server.stats().connected == 2);
         flood.send(&frame(1, b"hold"));
         flood.send(&frame(2, b"").repeat(FLOOD as usize));
         harness.wait_for("the flood on its way", || flood.unsent() == 0);
         other.send(&frame(60, b"honest"));
-        release.send(()).expect("it waits");
+        release.send(()).expect("the callback waits");
         assert_eq!(harness.read_frame(&mut other), (60, b"honest".to_vec()));
-        let so_far = at_other.lock().expect("no panic").expect("noted");
+        let so_far = at_other.lock().expect("no thread panicked").expect("the count was recorded");
         assert!(so_far < FLOOD / 10, "{so_far} of the flood came first");
         harness.wait_for("the flood", || flooded.load(Ordering::Relaxed) == FLOOD);
         drop((flood, other));
@@ -86,9 +86,9 @@ fn a_flood_of_pings_whose_pongs_are_not_read_is_closed() {
         let mut raw = harness.dial(&server);
         raw.stop_reading();
         raw.send(&hello(0, 1 << 20));
-        // More pongs than all buffers on the way take.
+        // The pongs exceed all buffers between the two ends.
         raw.send(&frame(16, &[1; 8]).repeat(if harness.is_real() { 1_500_000 } else { 60_000 }));
-        harness.wait_for("the end", || {
+        harness.wait_for("the end of the connection", || {
             raw.unsent();
             let queued = server.peers().first().map_or(0, |info| info.queued_bytes);
             assert!(queued < 64 * 1024, "{queued} bytes of pongs");
@@ -120,7 +120,7 @@ fn a_flood_of_requests_whose_rejections_are_not_read_is_not_read_either() {
         let mut raw = harness.dial(&server);
         raw.stop_reading();
         raw.send(&hello(0, 1 << 20));
-        // More rejections than all buffers on the way take.
+        // The rejections exceed all buffers between the two ends.
         let count = if harness.is_real() { 400_000 } else { 20_000 };
         raw.send(&(1..=count).flat_map(|id| request(id, 40, b"")).collect::<Vec<_>>());
         let queued = |raw: &mut Raw| {
@@ -128,12 +128,12 @@ fn a_flood_of_requests_whose_rejections_are_not_read_is_not_read_either() {
             server.peers().first().map_or(0, |info| info.queued_bytes)
         };
         harness.wait_for("a full queue", || queued(&mut raw) > HIGH);
-        // Time in which a server that reads on would queue far more.
+        // A server that continued to read would queue far more in this time.
         for _ in 0..20 {
             let other = harness.dial(&server);
-            harness.wait_for("the other", || server.stats().connections == 2);
+            harness.wait_for("the other connection", || server.stats().connections == 2);
             drop(other);
-            harness.wait_for("its end", || server.stats().connections == 1);
+            harness.wait_for("the end of the connection", || server.stats().connections == 1);
             let queued = queued(&mut raw);
             assert!(queued < HIGH + 1_000, "{queued} bytes of rejections");
         }
@@ -142,7 +142,7 @@ fn a_flood_of_requests_whose_rejections_are_not_read_is_not_read_either() {
     });
 }
 
-/// Pings in numbers that an honest peer may send.
+/// A peer sends as many pings as an honest peer may send.
 #[test]
 fn every_ping_is_answered_with_its_own_bytes() {
     everywhere(|harness| {
@@ -185,9 +185,9 @@ fn peers_that_come_and_reset_do_not_end_accepting() {
             }
         }
         let client = harness.client(&server);
-        assert_eq!(client.receive(Duration::from_secs(30)).expect("a greeting").kind, 50);
+        assert_eq!(client.receive(Duration::from_secs(30)).expect("the greeting arrives").kind, 50);
         client.close();
-        harness.wait_for("the end of all", || server.stats().connections == 0);
+        harness.wait_for("the ends of all connections", || server.stats().connections == 0);
         assert_eq!(harness.end(&server).accept_pauses, 0);
     });
 }
@@ -206,13 +206,14 @@ fn a_shortage_of_descriptors_pauses_accepting_and_no_more() {
         }
         let stats = server.stats();
         assert!(stats.accept_pauses > 0, "{stats:?}");
-        assert!(stats.accept_pauses < 500, "no spin: {stats:?}");
+        assert!(stats.accept_pauses < 500, "a worker spins: {stats:?}");
         drop(raws);
         harness.end(&server);
     });
 }
 
-/// T16. The answer to a connection that was reset never reaches the one that came instead.
+/// T16. The answer to a connection that was reset never reaches the connection that reuses its
+/// slot.
 #[test]
 fn a_reset_and_an_instant_reconnect_do_not_mix() {
     everywhere(|harness| {
@@ -230,7 +231,7 @@ fn a_reset_and_an_instant_reconnect_do_not_mix() {
                     peer.send(2, &body);
                     let again = body.clone();
                     let sent = endpoint.after(Duration::from_millis(1), move |endpoint| {
-                        // To a connection that is gone by then, or not.
+                        // The connection may already be gone.
                         let _ = endpoint.send(id, 3, &again);
                     });
                     assert!(sent.is_ok() || peer.endpoint().stats().connections > 0);
@@ -252,10 +253,10 @@ fn a_reset_and_an_instant_reconnect_do_not_mix() {
             assert_eq!(harness.read_frame(&mut raw).0, 50);
             for kind in 1..=3 {
                 let expected = (kind, round.to_le_bytes().to_vec());
-                assert_eq!(harness.read_frame(&mut raw), expected, "one's own answer");
+                assert_eq!(harness.read_frame(&mut raw), expected, "the answer of another request");
             }
         }
-        harness.wait_for("the end of all", || server.stats().connections == 0);
+        harness.wait_for("the ends of all connections", || server.stats().connections == 0);
         assert_eq!(harness.end(&server).panics, 0);
         assert!(
             seen.ends()

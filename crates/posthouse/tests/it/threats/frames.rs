@@ -1,4 +1,4 @@
-//! Frames that may not be: T1, T2, T12, T13, T25, and other protocols' traffic.
+//! Invalid frames: T1, T2, T12, T13, T25, and the traffic of other protocols.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,18 +16,18 @@ fn echo(harness: &Harness<'_>, options: Options) -> (Endpoint<Probe>, Seen) {
     (harness.serve_with(probe, options), seen)
 }
 
-/// A peer sends this and is closed, for a reason with these words.
+/// Checks that a peer that sends these bytes is closed, for a reason that contains these words.
 fn refuses(harness: &Harness<'_>, bytes: &[u8], words: &str) {
     let (server, seen) = echo(harness, harness.options());
     let mut raw = harness.dial(&server);
     raw.send(bytes);
     harness.wait_for_end(&mut raw);
     drop(raw);
-    harness.wait_for("the end", || seen.ends().len() == 1);
+    harness.wait_for("the end of the connection", || seen.ends().len() == 1);
     let why = seen.ends()[0].clone();
     assert_eq!(why.kind(), DisconnectKind::Protocol, "{why}");
     assert!(why.to_string().contains(words), "{why:?} should say {words:?}");
-    assert!(seen.messages().is_empty(), "nothing of it reaches the handler");
+    assert!(seen.messages().is_empty(), "the handler got an invalid frame");
     harness.serves(&server);
     assert_eq!(harness.end(&server).peer_faults, 1);
 }
@@ -53,14 +53,14 @@ fn the_traffic_of_other_protocols_is_named() {
         refuses(harness, b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "PROXY");
         for name in ["HTTP", "TLS", "SSH", "PROXY"] {
             let lines = log::lines(name);
-            // Each endpoint here warns of its first.
+            // Each endpoint of this test logs its first failure as a warning.
             let warned = |line: &String| line.contains("WARN") && line.contains("address=");
             assert!(lines.iter().any(warned), "{name} reaches the log: {lines:?}");
         }
     });
 }
 
-/// T2. Each of them announces a frame of a mebibyte and sends one byte of it.
+/// T2. Each peer announces a frame of a mebibyte and sends one byte of it.
 #[test]
 fn thousands_of_announced_frames_cost_only_what_has_come_of_them() {
     everywhere(|harness| {
@@ -69,12 +69,12 @@ fn thousands_of_announced_frames_cost_only_what_has_come_of_them() {
         let before = memory_bytes();
         let mut raws: Vec<Raw> = (0..peers).map(|_| harness.dial(&server)).collect();
         raws.iter_mut().for_each(|raw| raw.send(&[frame_head(0, 1 << 20), vec![1]].concat()));
-        harness.wait_for("all of it", || {
+        harness.wait_for("all messages", || {
             let received: u64 = server.peers().iter().map(|info| info.bytes_received).sum();
             received == 6 * peers as u64
         });
-        // What has come is counted before what is kept of it.
-        harness.wait_for("rest", || {
+        // Received bytes are counted before the memory that holds them.
+        harness.wait_for("the rest of the bytes", || {
             let stats = server.stats();
             stats.buffers_used == 0 && stats.assembly_bytes >= 6 * peers
         });
@@ -84,7 +84,7 @@ fn thousands_of_announced_frames_cost_only_what_has_come_of_them() {
         assert!(grown < 32 << 20, "{peers} peers cost {grown} bytes");
         harness.serves(&server);
         drop(raws);
-        harness.wait_for("the end of all", || server.stats().assembly_bytes == 0);
+        harness.wait_for("the ends of all connections", || server.stats().assembly_bytes == 0);
         harness.end(&server);
     });
 }
@@ -99,20 +99,20 @@ fn who_wants_more_than_the_budget_of_partial_frames_is_closed() {
             raw.send(&frame_head(0, 40_000));
             raw.send(&vec![1; 30_000]);
         }
-        harness.wait_for("the end of some", || {
+        harness.wait_for("the ends of some connections", || {
             let alive: u64 = server.peers().iter().map(|info| info.bytes_received).sum();
             raws.iter_mut().for_each(|raw| {
                 let _ = raw.is_over();
             });
-            // All that is left has come, and fits.
+            // The bytes of all remaining peers have arrived and fit into the budget.
             !raws.iter_mut().all(|raw| !raw.is_over()) && alive > 0
         });
         raws.retain_mut(|raw| !raw.is_over());
-        harness.wait_for("the end of the same", || {
+        harness.wait_for("the end of the same connection", || {
             raws.retain_mut(|raw| !raw.is_over());
             server.stats().connections == raws.len() && server.stats().assembly_bytes <= 100_000
         });
-        assert!(!raws.is_empty(), "those within the budget stay");
+        assert!(!raws.is_empty(), "a peer within the budget was closed");
         assert!(
             seen.ends().iter().all(|why| why.kind() == DisconnectKind::Busy),
             "{:?}",
@@ -124,7 +124,7 @@ fn who_wants_more_than_the_budget_of_partial_frames_is_closed() {
     });
 }
 
-/// T12. One frame of farewell at most, and then the end.
+/// T12. The server sends at most one frame, the bye, and then ends the stream.
 #[test]
 fn a_frame_that_may_not_come_is_answered_with_one_bye() {
     everywhere(|harness| {
@@ -148,7 +148,7 @@ fn a_frame_that_may_not_come_is_answered_with_one_bye() {
             let (kind, body) = harness.read_frame(&mut raw);
             assert_eq!((kind, bye(&body).0), (5, code), "{what}");
             harness.wait_for_end(&mut raw);
-            assert!(raw.received().is_empty(), "{what}: nothing after the bye");
+            assert!(raw.received().is_empty(), "{what}: a frame arrived after the bye");
             drop(raw);
             harness.serves(&server);
             harness.end(&server);
@@ -158,14 +158,14 @@ fn a_frame_that_may_not_come_is_answered_with_one_bye() {
         raw.send(&old);
         assert_eq!(harness.read_frame(&mut raw).0, 4);
         let (kind, body) = harness.read_frame(&mut raw);
-        assert_eq!((kind, bye(&body).0), (5, 4), "a version that nobody speaks");
+        assert_eq!((kind, bye(&body).0), (5, 4), "an unknown version");
         harness.wait_for_end(&mut raw);
         drop(raw);
         harness.end(&server);
     });
 }
 
-/// Each would be a right to answer of its own, beyond max_requests.
+/// Each of these requests would take a responder of its own, beyond `max_requests`.
 #[test]
 fn the_number_of_a_request_that_waits_cannot_be_used_again() {
     everywhere(|harness| {
@@ -181,7 +181,7 @@ fn the_number_of_a_request_that_waits_cannot_be_used_again() {
         raw.send(&[hello(0, 1 << 20), request.clone(), request].concat());
         assert_eq!(harness.read_frame(&mut raw).0, 4);
         let (kind, body) = harness.read_frame(&mut raw);
-        assert_eq!((kind, bye(&body).0), (5, 3), "it breaks the protocol");
+        assert_eq!((kind, bye(&body).0), (5, 3), "the end is no violation of the protocol");
         harness.wait_for_end(&mut raw);
         assert_eq!(kept.lock().unwrap().len(), 1);
         drop(raw);
@@ -202,7 +202,7 @@ fn an_unknown_kind_that_may_be_skipped_is_skipped() {
         assert_eq!(harness.read_frame(&mut raw).0, 4);
         assert_eq!(harness.read_frame(&mut raw), (40, b"hello".to_vec()));
         assert_eq!(seen.messages().len(), 1);
-        assert_eq!(server.stats().late_replies, 1, "a reply that nobody waits for");
+        assert_eq!(server.stats().late_replies, 1, "an unexpected reply");
         drop(raw);
         harness.end(&server);
     });
@@ -225,7 +225,7 @@ fn a_malformed_hello_is_refused() {
             raw.send(&bytes);
             harness.wait_for_end(&mut raw);
             drop(raw);
-            harness.wait_for("the end", || seen.ends().len() == 1);
+            harness.wait_for("the end of the connection", || seen.ends().len() == 1);
             assert_eq!(seen.ends()[0].kind(), DisconnectKind::Protocol);
             harness.serves(&server);
             harness.end(&server);
@@ -239,7 +239,7 @@ fn a_large_frame_one_byte_at_a_time_is_the_same_frame() {
     on_real_sockets(|harness| {
         let (server, seen) = echo(harness, harness.options());
         let mut raw = harness.dial(&server);
-        // Wine carries some thousand calls a second.
+        // Wine makes only some thousand calls a second.
         let bytes = if cfg!(windows) { 3_000 } else { 50_000 };
         let body: Vec<u8> = (0..bytes).map(|at: u32| (at * 7) as u8).collect();
         frame(40, &body).iter().for_each(|byte| raw.send(&[*byte]));
@@ -251,7 +251,7 @@ fn a_large_frame_one_byte_at_a_time_is_the_same_frame() {
     });
 }
 
-/// T25. What a peer says is never written to a log as it is.
+/// T25. A peer's text is never written to a log unescaped.
 #[test]
 fn control_characters_of_a_peer_do_not_reach_the_log() {
     log::keep();
@@ -267,10 +267,10 @@ fn control_characters_of_a_peer_do_not_reach_the_log() {
         raw.send(&frame(5, &body));
         harness.wait_for_end(&mut raw);
         drop(raw);
-        harness.wait_for("the end", || seen.ends().len() == 1);
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
         let why = seen.ends()[0].to_string();
         assert!(why.contains("forged line") && clean(&why), "{why:?}");
-        assert!(!why.contains("\\\\"), "escaped once: {why}");
+        assert!(!why.contains("\\\\"), "the text is not escaped exactly once: {why}");
         harness.wait_for("the log", || !log::lines("forged line").is_empty());
         assert!(log::lines("forged line").iter().all(|line| clean(line)));
         harness.end(&server);
@@ -279,7 +279,7 @@ fn control_characters_of_a_peer_do_not_reach_the_log() {
     assert!(refused.contains("forged line") && clean(&refused), "{refused:?}");
 }
 
-/// Nobody fills a disk with what is logged about him; the counter has them all.
+/// The log of one peer's failures cannot fill a disk; the counter counts all of them.
 #[test]
 fn many_faults_are_logged_once_a_second() {
     log::keep();
@@ -288,7 +288,7 @@ fn many_faults_are_logged_once_a_second() {
         let (server, seen) = echo(harness, harness.options());
         let mut raws: Vec<Raw> = (0..100).map(|_| harness.dial(&server)).collect();
         raws.iter_mut().for_each(|raw| raw.send(&[0; 4]));
-        harness.wait_for("the end of all", || seen.ends().len() == 100);
+        harness.wait_for("the ends of all connections", || seen.ends().len() == 100);
         let warned = log::lines("connection failed").len();
         assert!((1..=8).contains(&warned), "{warned} lines");
         drop(raws);

@@ -1,4 +1,4 @@
-//! More peers than there may be: T27.
+//! More peers than the limits allow: T27.
 
 use std::net::IpAddr;
 
@@ -21,10 +21,10 @@ fn a_storm_over_max_connections_is_refused_with_resets_and_harms_nobody() {
         let server =
             harness.serve_with(probe, harness.options().with(|o| o.endpoint.max_connections = 10));
         let mut honest: Vec<Raw> = (0..10).map(|_| harness.dial(&server)).collect();
-        harness.wait_for("the honest", || server.stats().connected == 10);
+        harness.wait_for("the honest peers", || server.stats().connected == 10);
         let mut storm: Vec<Raw> = (0..100).map(|_| harness.dial(&server)).collect();
         for raw in &mut storm {
-            // Wine: a reset that comes before a read looks like a clean end.
+            // Under Wine, a reset that arrives before a read looks like a clean end.
             harness.wait_for("a reset", || raw.is_reset() || (is_wine() && raw.is_over()));
         }
         let stats = server.stats();
@@ -37,7 +37,7 @@ fn a_storm_over_max_connections_is_refused_with_resets_and_harms_nobody() {
         assert!((1..=5).contains(&lines.len()), "a line a second: {lines:?}");
         assert!(lines[0].contains("max_connections"), "{}", lines[0]);
         assert_eq!((seen.connected().len(), seen.ends().len()), (10, 0));
-        // A place that becomes free is given to the next.
+        // A free slot is given to the next peer.
         drop(honest.pop());
         harness.wait_for("a free place", || server.stats().connections == 9);
         harness.serves(&server);
@@ -58,21 +58,23 @@ fn connections_of_one_address_are_bounded_and_counted_down_again() {
         let dial = |from| Raw::simulated(harness.world().dial_from(from, "10.0.0.1:9990"));
         for round in 1..=3 {
             let first: Vec<Raw> = (0..3).map(|_| dial(one)).collect();
-            harness.wait_for("three of one", || server.stats().connections == 3);
+            harness
+                .wait_for("three connections of one address", || server.stats().connections == 3);
             let mut too_many = dial(one);
             harness.wait_for("a reset", || too_many.is_reset());
             let other = dial(two);
-            harness.wait_for("another's", || server.stats().connections == 4);
+            harness
+                .wait_for("the connection of another address", || server.stats().connections == 4);
             assert_eq!(server.stats().refused, round);
             drop((first, other));
-            harness.wait_for("their end", || server.stats().connections == 0);
+            harness.wait_for("the ends of the connections", || server.stats().connections == 0);
         }
         assert_eq!(seen.connected().len(), 12);
         harness.end(&server);
     });
 }
 
-/// This machine's own connections are not limited by address, unless the program says no more.
+/// Connections from this machine have no limit per address, unless the program says otherwise.
 #[test]
 fn loopback_is_exempt_from_the_limit_of_one_address() {
     everywhere(|harness| {
@@ -81,13 +83,13 @@ fn loopback_is_exempt_from_the_limit_of_one_address() {
         let builder = options.builder(Probe::echo(), address);
         let server = harness.start(builder);
         let raws: Vec<Raw> = (0..20).map(|_| harness.dial(&server)).collect();
-        harness.wait_for("all of them", || server.stats().connected == 20);
+        harness.wait_for("all connections", || server.stats().connected == 20);
         drop(raws);
         harness.end(&server);
     });
 }
 
-/// A slot counts from the moment it is taken: connections that are being made count, too.
+/// A slot counts from the moment it is taken, so connections that are being established count, too.
 #[test]
 fn connections_that_are_being_made_count() {
     in_simulation(|harness| {
@@ -95,13 +97,15 @@ fn connections_that_are_being_made_count() {
         let server = harness.serve_with(Probe::echo(), options);
         harness.world().blackhole("10.0.0.9:1");
         let to = posthouse::Target::new("10.0.0.9:1");
-        let pending = server.connect(to, Line::default()).expect("there is room");
+        let pending = server.connect(to, Line::default()).expect("no limit is reached");
         assert_eq!(server.send(pending, 0, b""), Err(SendError::NotConnected));
         let first = harness.dial(&server);
-        harness.wait_for("one", || server.stats().connected == 1);
+        harness.wait_for("one connection", || server.stats().connected == 1);
         let mut second = harness.dial(&server);
         harness.wait_for("a reset", || second.is_reset());
-        server.close(pending, posthouse::Close::abort()).expect("it is being made");
+        server
+            .close(pending, posthouse::Close::abort())
+            .expect("the connection is being established");
         harness.wait_for("a free place", || server.stats().connections == 1);
         harness.serves(&server);
         drop((first, second));

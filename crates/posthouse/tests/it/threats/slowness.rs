@@ -1,4 +1,4 @@
-//! Peers that take their time: T3, T4, T6.
+//! Slow peers: T3, T4, T6.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::harness::{everywhere, in_simulation};
 use crate::probe::Probe;
 use crate::raw::{Raw, frame, frame_head};
 
-/// T3. A byte now and then does not keep a frame alive, and neither does a steady trickle.
+/// T3. Neither an occasional byte nor a steady trickle keeps an incomplete frame alive.
 #[test]
 fn a_frame_that_trickles_is_closed_by_the_clock() {
     in_simulation(|harness| {
@@ -30,7 +30,7 @@ fn a_frame_that_trickles_is_closed_by_the_clock() {
             let time = harness.world().now() - since;
             assert!(time <= Duration::from_secs(latest), "{time:?} with {bytes} bytes at a time");
             drop(raw);
-            harness.wait_for("the end", || seen.ends().len() == so_far + 1);
+            harness.wait_for("the end of the connection", || seen.ends().len() == so_far + 1);
             assert_eq!(seen.ends()[so_far].kind(), DisconnectKind::TooSlow);
         }
         harness.serves(&server);
@@ -51,7 +51,7 @@ fn a_frame_that_is_slow_enough_to_be_honest_arrives() {
             harness.world().run_for(Duration::from_secs(1));
         }
         harness.wait_for("the message", || seen.messages() == [(1, vec![7; 6_000])]);
-        // Between frames there is no clock.
+        // No deadline runs between frames.
         harness.world().run_for(Duration::from_secs(600));
         assert!(seen.ends().is_empty());
         drop(raw);
@@ -59,7 +59,7 @@ fn a_frame_that_is_slow_enough_to_be_honest_arrives() {
     });
 }
 
-/// While the peer is not read from, its frame's clock stands still.
+/// The deadline of a frame stands still while the server does not read from its peer.
 #[test]
 fn a_pause_of_ours_does_not_make_the_peer_slow() {
     in_simulation(|harness| {
@@ -77,17 +77,17 @@ fn a_pause_of_ours_does_not_make_the_peer_slow() {
         let server = harness.serve(probe);
         let mut raw = harness.dial(&server);
         raw.send(&[frame(1, b"pause"), frame(2, &[7; 50_000])].concat());
-        harness.wait_for("the first", || seen.messages().len() == 1);
+        harness.wait_for("the first message", || seen.messages().len() == 1);
         harness.world().run_for(Duration::from_secs(99));
         assert!(seen.ends().is_empty(), "{:?}", seen.ends());
-        harness.wait_for("the second", || seen.messages().len() == 2);
+        harness.wait_for("the second message", || seen.messages().len() == 2);
         assert!(seen.ends().is_empty(), "{:?}", seen.ends());
         drop(raw);
         harness.end(&server);
     });
 }
 
-/// T4. Silent peers take a slot each and nothing more; accepting goes on.
+/// T4. A silent peer takes one slot and nothing more, and the server continues to accept.
 #[test]
 fn silent_peers_keep_nobody_out() {
     everywhere(|harness| {
@@ -96,17 +96,17 @@ fn silent_peers_keep_nobody_out() {
         let server =
             harness.serve_with(probe, harness.options().with(|o| o.endpoint.max_connections = 300));
         let silent: Vec<Raw> = (0..250).map(|_| harness.dial(&server)).collect();
-        harness.wait_for("all of them", || server.stats().connected == 250);
+        harness.wait_for("all connections", || server.stats().connected == 250);
         harness.serves(&server);
         assert_eq!(server.stats().buffers_used, 0, "an idle connection holds no buffer");
         drop(silent);
-        harness.wait_for("their end", || server.stats().connections == 0);
+        harness.wait_for("the ends of the connections", || server.stats().connections == 0);
         assert_eq!(seen.messages().len(), 1);
         harness.end(&server);
     });
 }
 
-/// T6. Who takes nothing of what is queued for it is given up.
+/// T6. A connection is closed if its peer reads nothing of the queued bytes.
 #[test]
 fn a_peer_that_takes_nothing_is_closed_as_too_slow() {
     in_simulation(|harness| {
@@ -121,7 +121,7 @@ fn a_peer_that_takes_nothing_is_closed_as_too_slow() {
         deaf.stop_reading();
         deaf.send(&frame(0, b"much"));
         harness.wait_for("the message", || seen.messages().len() == 1);
-        // What the window took at first counts for the first half minute.
+        // The bytes that the window took at first count for the first half minute.
         harness.world().run_for(Duration::from_secs(61));
         assert_eq!(seen.ends().len(), 1);
         assert_eq!(seen.ends()[0].kind(), DisconnectKind::TooSlow);
@@ -131,7 +131,7 @@ fn a_peer_that_takes_nothing_is_closed_as_too_slow() {
     });
 }
 
-/// A peer that takes what is queued slowly, but more than the least, is served to the end.
+/// A peer that reads its queued bytes slowly, but above the minimum rate, is served to the end.
 #[test]
 fn a_peer_that_takes_little_at_a_time_gets_everything() {
     in_simulation(|harness| {
