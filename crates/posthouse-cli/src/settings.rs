@@ -54,7 +54,7 @@ pub(crate) struct IoFlags {
 }
 
 impl IoFlags {
-    /// Sets the options of the flags that are given.
+    /// Sets the options for which the user gave a flag, and leaves the others unchanged.
     pub(crate) fn apply(&self, options: &mut EndpointOptions) -> CommandResult {
         for (name, value) in [("backend", &self.backend), ("layout", &self.layout)] {
             if let Some(value) = value {

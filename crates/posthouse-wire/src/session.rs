@@ -218,8 +218,10 @@ impl Session {
         !matches!(self.phase, SessionPhase::Opening | SessionPhase::Plain)
     }
 
-    /// Returns whether a frame of this kind is an ordinary message, which
-    /// [`Session::handle_frame`] would return unchanged.
+    /// Returns whether the session, in its present phase, treats a frame of this kind as an
+    /// ordinary message. [`Session::handle_frame`] would return such a frame unchanged, so the
+    /// caller need not call it. False for every kind until both sides have said hello or the
+    /// session is known to be without hello.
     #[inline]
     pub fn is_message(&self, kind: u8) -> bool {
         match self.phase {

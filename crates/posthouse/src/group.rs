@@ -11,7 +11,7 @@ use crate::members::{Broadcast, Members};
 use crate::shared::Shared;
 use crate::sync::Arc;
 
-/// A set of connections that messages can be sent to: `Clone + Send + Sync`.
+/// A set of connections that messages can be sent to. A handle of it is `Clone + Send + Sync`.
 ///
 /// A connection joins and leaves in its own callbacks ([`Peer::join`](crate::Peer::join)), and
 /// leaves automatically when it ends. [`Endpoint::everyone`](crate::Endpoint::everyone) returns the
@@ -64,7 +64,7 @@ impl fmt::Debug for Group {
 }
 
 impl Group {
-    /// Returns the name.
+    /// Returns the name of the group.
     pub fn name(&self) -> &str {
         &self.members.name
     }
@@ -93,7 +93,7 @@ impl Group {
         self.broadcast(None, kind, payload)
     }
 
-    /// Sends a message to every member except one, as [`send`](Self::send) does.
+    /// Sends a message, as [`send`](Self::send) does, to every member except one.
     ///
     /// # Errors
     ///

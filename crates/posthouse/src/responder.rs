@@ -40,7 +40,7 @@ pub struct Responder<'a> {
     peer: PeerId,
     id: u32,
     max_payload_bytes: usize,
-    /// The frame of the answer, once the callback has given it.
+    /// The encoded frame of the answer; empty until the callback has answered.
     frame: &'a mut Vec<u8>,
     answer: Answer,
 }
@@ -49,7 +49,7 @@ pub struct Responder<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     None,
-    /// The frame is complete.
+    /// The callback has answered: the frame of the reply is encoded and ready to be queued.
     Framed,
     Taken,
     Failed(SendError),

@@ -35,7 +35,8 @@ pub(super) struct Conn {
     receives: Receives,
     outgoing: Outgoing,
     incoming: Pattern,
-    /// The received buffer that is kept for a while, with its offset.
+    /// The received buffer that is kept for some calls of [`release`](Self::release), with its
+    /// offset.
     kept: Option<(u32, Buffer)>,
     /// True exactly when everything in flight has been cancelled for the last time.
     let_go: bool,
@@ -569,7 +570,9 @@ impl Conn {
         }
     }
 
-    /// Checks the kept buffer after a while, which must be unchanged, and recycles it.
+    /// Ends the keeping of the kept buffer, in one call of four by chance, or at once if the
+    /// connection is ending: checks that the buffer's content has not changed, and recycles it.
+    /// Otherwise, or without a kept buffer, it does nothing.
     fn release(&mut self, cx: &mut WorkerCx<'_>) -> Check {
         let over = matches!(self.state, State::Leaving | State::Closing);
         if (over || self.random.one_in(4))

@@ -44,7 +44,7 @@ pub(super) struct EventForwarder(Sender<Event>);
 /// The state of the connection.
 #[derive(Debug)]
 enum Connection {
-    /// There is none; the next attempt is due at this time.
+    /// There is no connection; the next attempt to connect is due at this time.
     Waiting(Instant),
     Connecting(PeerId),
     Open(PeerId),

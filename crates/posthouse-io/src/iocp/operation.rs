@@ -206,14 +206,14 @@ impl Functions {
     }
 }
 
-/// The free boxes of finished operations, which a lane keeps for later ones.
+/// The boxes of finished operations, which a lane keeps for later ones.
 #[derive(Debug, Default)]
 #[expect(clippy::vec_box, reason = "the list keeps boxes because the system knows their address")]
 pub(super) struct FreeList {
     boxes: Vec<Box<Operation>>,
 }
 
-/// The maximum number of free boxes that a lane keeps.
+/// The maximum number of boxes of finished operations that a lane keeps for later ones.
 const MAX_FREE: usize = 256;
 
 impl FreeList {
@@ -302,7 +302,8 @@ fn code(result: i32) -> u32 {
     if result == 0 { 0 } else { unsafe { GetLastError() } }
 }
 
-/// The calls. Each moves everything that it needs into the box.
+/// The methods that start an operation. Each moves all that the system needs during the operation
+/// into the operation's box.
 impl Functions {
     pub(super) fn connect(
         &self,

@@ -22,7 +22,7 @@ use crate::native::wake::Wake;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crate::sys;
 
-/// The keys of the packets of operations and of the waker.
+/// The completion key of a packet that reports the end of an operation.
 const OPERATION: usize = 0;
 const WAKER: usize = 1;
 
@@ -128,7 +128,7 @@ impl Port {
     }
 }
 
-/// Returns `limit` in the system's unit, rounded up.
+/// Returns the limit of a wait in milliseconds, rounded up. No limit becomes `INFINITE`.
 fn milliseconds(limit: Option<Duration>) -> u32 {
     let Some(limit) = limit else { return INFINITE };
     let rounded = limit.as_nanos().div_ceil(1_000_000);

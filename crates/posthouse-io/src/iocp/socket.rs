@@ -105,7 +105,7 @@ pub(super) struct LaneCx<'a> {
     pub(super) now: Duration,
 }
 
-/// Access to the handle.
+/// The methods that access the handle of the socket and count its operations.
 impl SocketState {
     /// Gives the socket its handle and associates it. A failure is kept for the first operation,
     /// because this function reports none.
@@ -172,7 +172,7 @@ impl SocketState {
     }
 }
 
-/// Polling.
+/// The methods that put the socket into the queue of sockets to poll, and poll it.
 impl SocketState {
     /// Marks the socket as queued if it is ready and not queued yet. Returns whether the caller
     /// must queue it.
@@ -207,7 +207,7 @@ impl SocketState {
     }
 }
 
-/// The operations, and their early end.
+/// The methods that start operations, and those that end them early (cancel, shutdown, reset).
 impl SocketState {
     /// Starts an operation on this socket.
     pub(super) fn submit(&mut self, tag: Tag, op: Op, cx: &mut LaneCx<'_>) {
@@ -358,7 +358,8 @@ impl SocketState {
     }
 }
 
-/// The results of operations.
+/// The methods that handle the end of an operation that was in flight, and complete it or continue
+/// it.
 impl SocketState {
     /// Handles the end of an operation that was in flight.
     pub(super) fn complete(&mut self, mut ended: Ended, cx: &mut LaneCx<'_>) {

@@ -85,7 +85,7 @@ enum Sendfile {
     InFlightAtEnd,
 }
 
-/// Polling.
+/// The methods that record the readiness that the system reports, and poll the socket.
 impl SocketState {
     /// Gives the socket its handle, and registers it. A failure is kept for the first operation,
     /// because this function reports none.
@@ -145,7 +145,7 @@ impl SocketState {
     }
 }
 
-/// The operations, and their early end.
+/// The methods that start operations, and those that end them early (cancel, shutdown, reset).
 impl SocketState {
     /// Starts an operation on this socket.
     pub(super) fn submit(
@@ -268,7 +268,7 @@ impl SocketState {
     }
 }
 
-/// The system calls.
+/// The methods that make the system calls of waiting operations: accept, receive, send.
 impl SocketState {
     fn accept_some(&mut self, tag: Tag, done: &mut CompletionQueue) {
         for _ in 0..ACCEPTS_PER_POLL {
@@ -344,7 +344,7 @@ impl SocketState {
     }
 }
 
-/// The sends on a thread of the file pool.
+/// The methods that pass a send to a thread of the file pool, and take its result.
 impl SocketState {
     /// Takes the send for a thread of the file pool if its next segment lies in a file and the
     /// socket has room.

@@ -253,7 +253,8 @@ impl World {
         yes
     }
 
-    /// Returns the maximum number of completions for a step.
+    /// Draws the maximum number of completions for the next step of a worker, from 1 to the largest
+    /// batch of the layout.
     fn batch(&mut self, layout: Layout) -> usize {
         let most = match layout {
             Layout::Pinned => MAX_BATCH_PINNED,

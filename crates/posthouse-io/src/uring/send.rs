@@ -14,7 +14,7 @@ use crate::token::Tag;
 const MAX_SEGMENTS: usize = 64;
 /// The maximum number of bytes of a file that are read and sent at a time.
 const MAX_LOADED: usize = 256 * 1024;
-/// The maximum number of free boxes that a lane keeps for later sends.
+/// The maximum number of boxes of finished [`SendRequest`]s that a lane keeps for later sends.
 const MAX_FREE: usize = 256;
 
 /// One send.

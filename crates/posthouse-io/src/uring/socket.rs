@@ -76,7 +76,7 @@ pub(super) struct LaneCx<'a> {
     pub(super) multishot: bool,
 }
 
-/// The requests that refer to a socket.
+/// The methods that pass requests about a socket to the kernel, and cancel them.
 impl SocketState {
     /// Counts a completion, and checks that it belongs to this socket. Returns the socket.
     pub(super) fn count(&mut self, completed: Cqe) -> Socket {
@@ -152,7 +152,8 @@ impl SocketState {
     }
 }
 
-/// The operations, and their early end.
+/// The methods that start operations, and those that end them early (cancel, close, shutdown,
+/// reset).
 impl SocketState {
     /// Starts an operation on this socket.
     pub(super) fn submit(&mut self, tag: Tag, op: Op, cx: &mut LaneCx<'_>) {
@@ -271,7 +272,7 @@ impl SocketState {
     }
 }
 
-/// The request that serves the input.
+/// The methods that submit and end the one request that serves the input of the socket.
 impl SocketState {
     /// Returns whether the kernel has that request.
     fn is_served(&self) -> bool {
@@ -330,7 +331,7 @@ impl SocketState {
     }
 }
 
-/// The completions of requests.
+/// The methods that handle the completions of the socket's requests.
 impl SocketState {
     /// Handles a completion of a request of this socket. Returns whether the socket now waits for
     /// buffers.

@@ -145,7 +145,7 @@ pub(crate) struct Farewell {
     pub(super) report: Report,
 }
 
-/// The callback that follows at the end.
+/// The last callback of a connection, which follows when its sockets are closed.
 #[derive(Debug)]
 pub(crate) enum Report {
     /// `connected` was called: `disconnected` follows.
@@ -194,7 +194,8 @@ impl Phase {
         }
     }
 
-    /// Ends the phase. Returns the sockets to close and the callback that follows.
+    /// Ends the phase. Returns the sockets to close, and the last callback of the connection:
+    /// `disconnected`, `connect_failed` or none.
     pub(super) fn leave(self) -> (Vec<Socket>, Report) {
         match self {
             Phase::Connecting(connecting) => {

@@ -15,13 +15,13 @@ pub(super) struct Root {
     names: Names,
 }
 
-/// The names on the server of the files beneath a root.
+/// The rule for the names that the server gets for the files beneath a root.
 enum Names {
-    /// The names are the paths beneath the root.
+    /// The name of a file is its path beneath the root.
     Unchanged,
-    /// The names are this directory followed by the paths beneath the root.
+    /// The name of a file is this prefix, a `/` and the file's path beneath the root.
     Under(String),
-    /// The only file has this name.
+    /// The root has only one file to send, and this is its name.
     Only(String),
 }
 
@@ -99,8 +99,9 @@ impl SendPath {
     }
 }
 
-/// Returns the name under which the entries of a directory are sent. `dir/.`, `.` and the like mean
-/// the entries without a name, as they do for `cp -r`.
+/// Returns the name of a directory on the command line, which becomes the prefix of the names of
+/// its files on the server. Returns `None` if the files get no prefix, as for `cp -r`: the path
+/// ends in `.` or `..` (`dir/.`, for example), or has no last component (`/`).
 fn own_name(path: &Path) -> Option<&OsStr> {
     // `Path::components` does not distinguish `dir/.` from `dir`.
     let bytes = path.as_os_str().as_encoded_bytes();
