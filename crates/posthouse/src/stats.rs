@@ -75,11 +75,12 @@ pub struct Stats {
     pub panics: u64,
     /// The number of callbacks that ran longer than `handler_overrun_ms`.
     pub overruns: u64,
-    /// The number of replies that arrived after their request's time-out.
+    /// The number of replies that arrived after the time-out of their request.
     pub late_replies: u64,
     /// The number of operations that were submitted again because the system lacked resources.
     pub shortages: u64,
-    /// The number of pauses of accepting because of a shortage, such as no free descriptor.
+    /// The number of times that a listener stopped accepting for a while because of a shortage, for
+    /// example of descriptors.
     pub accept_pauses: u64,
     /// The number of group messages that a member did not get, because its framing cannot carry
     /// the message or its peer accepts no frame of that size.

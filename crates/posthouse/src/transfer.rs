@@ -430,8 +430,8 @@ impl std::error::Error for TransferError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileEntry {
-    /// The name: a relative path with `/` between its parts, as valid as the name of an
-    /// [`Offer`].
+    /// The name: a relative path with `/` between its components. Like the name of an [`Offer`], it
+    /// is valid on every system.
     pub name: Box<str>,
     /// The size in bytes.
     pub size: u64,
