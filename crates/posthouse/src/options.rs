@@ -314,9 +314,9 @@ options! {
         /// I/O worker in the pinned layout, for each connection in the shared layout. If that many
         /// wait, Endpoint::send, run and others fail with Busy.
         pub max_posts, with_max_posts: usize = 65_536, 1_u64 => 1_u64 << 30;
-        /// The maximum number of file bytes in one chunk frame, 1 KiB to 8 MiB. A message waits
-        /// until at most one chunk has been sent. On a slow line the chunks become smaller. Each
-        /// file that is sent holds up to two chunks in memory, and each connection one more.
+        /// The maximum number of file bytes in one chunk frame, 1 KiB to 8 MiB. A message never
+        /// waits behind more than one chunk. On a slow line the chunks become smaller. Each file
+        /// that is sent holds up to two chunks in memory, and each connection one more.
         pub chunk_bytes, with_chunk_bytes: usize = 256 * 1024, 1024_u64 => 8_u64 * 1024 * 1024;
         /// The maximum number of file bytes of one connection that have been received and not
         /// written. If many files arrive at the same time, each may have 128 KiB of unwritten
