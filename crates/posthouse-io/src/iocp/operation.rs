@@ -165,7 +165,7 @@ pub(super) struct Functions {
 }
 
 impl Functions {
-    /// Requests the functions from the system.
+    /// Requests from Winsock the functions that are found at run time.
     pub(super) fn find() -> Result<Self, Error> {
         // The providers of both families must allow it; one of the two may not exist.
         let v6 = sys::stream_socket(Ipv6Addr::LOCALHOST.into());
@@ -217,7 +217,7 @@ pub(super) struct FreeList {
 const MAX_FREE: usize = 256;
 
 impl FreeList {
-    /// Returns a box with this operation.
+    /// Returns a box that contains this operation: a free box, or else a new one.
     pub(super) fn take(&mut self, socket: Option<Socket>, work: OperationKind) -> Box<Operation> {
         let overlapped = UnsafeCell::default();
         let number = UnsafeCell::new(0);

@@ -30,18 +30,18 @@ const WAKER: usize = 1;
 #[derive(Clone, Debug)]
 pub(super) struct Port {
     handle: Arc<OwnedHandle>,
-    /// Not zero, and different from all other ports of this process. (A handle can later belong to
-    /// another port.)
+    /// The number of the port. It is not zero, and no other port of this process ever has it. (The
+    /// value of a handle can later belong to another port.)
     number: usize,
 }
 
-/// Ends one worker's wait, with a packet of its own.
+/// The means to end the wait of one worker of the port: it posts a packet with a key of its own.
 #[derive(Debug)]
 pub(crate) struct Waker {
     port: Port,
 }
 
-/// A packet.
+/// The content of a packet.
 pub(super) enum Event {
     Ended(Ended),
     Waker,
@@ -90,8 +90,8 @@ impl Port {
         }
     }
 
-    /// Waits for packets, for at most `limit`, and calls `tell` with at most `N`. Returns their
-    /// number.
+    /// Waits for packets, for at most `limit`, takes at most `N` of them, and calls `tell` with
+    /// each. Returns their number.
     pub(super) fn wait<const N: usize>(
         &self,
         limit: Option<Duration>,

@@ -125,8 +125,8 @@ impl SocketState {
         }
     }
 
-    /// Posts every receive, in order. If the system has no room for one, a probe is placed behind
-    /// the posted receives.
+    /// Posts every waiting receive, in order. If the system has no room for one, a probe is placed
+    /// behind the posted receives.
     fn post_receives(&mut self, cx: &mut LaneCx<'_>) {
         while !self.own.readable
             && let Some(index) = self.first_unposted()

@@ -32,9 +32,10 @@ pub(super) type SocketState = SocketCore<ReadinessParts>;
 /// The part of a socket's state that only this backend has.
 #[derive(Debug, Default)]
 pub(super) struct ReadinessParts {
-    /// `READABLE`: a read may return something; no read has come back empty since the last event.
-    /// `WRITABLE`: there may be room to send, or a connect may have ended. `NOT_ONLY_DATA`: a short
-    /// read does not prove that the socket is empty; never removed.
+    /// The readiness of the socket, in three flags. `READABLE`: a read may return something; no
+    /// read has come back empty since the last event. `WRITABLE`: there may be room to send, or a
+    /// connect may have ended. `NOT_ONLY_DATA`: a short read does not prove that the socket is
+    /// empty; this flag is never removed.
     ready: Readiness,
     /// True exactly when the socket is queued to be polled.
     queued: bool,
@@ -47,7 +48,7 @@ impl SocketParts for ReadinessParts {
     type Connect = Tag;
     type Accept = Tag;
     type Receive = ();
-    /// Boxed, because few sockets have one.
+    /// A waiting send. It is boxed, because few sockets have one.
     type Send = Box<WaitingSend>;
 }
 

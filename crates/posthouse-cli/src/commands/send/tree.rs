@@ -48,7 +48,7 @@ pub(super) struct FoundFile {
     /// The path beneath its root.
     pub(super) path: String,
     pub(super) bytes: u64,
-    /// `None` if the system does not report it.
+    /// The time at which the file was modified; `None` if the system does not report it.
     pub(super) modified: Option<std::time::SystemTime>,
 }
 
@@ -133,7 +133,8 @@ pub(super) enum TreeEntry<'a> {
 }
 
 /// Visits everything beneath a directory, in the order of the names. Links are not followed, and
-/// other file systems are not entered: one could be `/proc`, or be endless.
+/// directories on other file systems are not entered: such a file system could be `/proc`, or be
+/// endless.
 pub(super) fn walk(top: &Path, visit: &mut dyn FnMut(TreeEntry<'_>)) {
     // The stack of the directories that are still to be walked. Only one is read at a time.
     let mut left = vec![String::new()];
@@ -185,7 +186,7 @@ pub(super) fn walk(top: &Path, visit: &mut dyn FnMut(TreeEntry<'_>)) {
     }
 }
 
-/// Returns the reason why an entry is skipped, if it is.
+/// Returns the reason why an entry is skipped; `None` if it is not skipped.
 fn skip_reason(name: &OsStr, kind: FileType) -> Option<&'static str> {
     if kind.is_dir() {
         (*name == *PARTS_DIRECTORY).then_some("the directory of unfinished files")
