@@ -1,4 +1,4 @@
-//! The seam for encryption: a layer between the bytes of a connection and its frames.
+//! The interface for encryption: a record layer between the bytes of a connection and its frames.
 
 mod cut;
 

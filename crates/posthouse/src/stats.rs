@@ -90,7 +90,7 @@ pub struct Stats {
     /// The number of failed transfers.
     pub transfers_failed: u64,
     /// The number of file bytes that the system sent by itself (sendfile, TransmitFile). Posthouse
-    /// did not read them, because it knew their hashes.
+    /// did not read these bytes, because it knew the hashes of the files.
     pub sendfile_bytes: u64,
     /// The number of bytes that partly received frames hold.
     pub assembly_bytes: usize,

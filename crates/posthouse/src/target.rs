@@ -39,7 +39,8 @@ pub struct Target {
 impl Target {
     /// Makes a target from `HOST:PORT`; the host is a name, an IPv4 address, or an IPv6 address in
     /// brackets. If the text is not an address, [`Endpoint::connect`](crate::Endpoint::connect)
-    /// returns the error. To check it earlier, parse it: `"example.org:9990".parse::<Target>()`.
+    /// returns the error. To check the text earlier, parse it:
+    /// `"example.org:9990".parse::<Target>()`.
     #[expect(clippy::needless_pass_by_value, reason = "takes a text, a String or an address")]
     pub fn new(address: impl ToString) -> Self {
         let text = address.to_string();
@@ -171,7 +172,7 @@ pub struct ConnectFailure {
 }
 
 impl ConnectFailure {
-    /// Returns the id that `connect` returned.
+    /// Returns the id of the connection, which `connect` returned.
     pub fn id(&self) -> PeerId {
         self.id
     }
@@ -181,7 +182,7 @@ impl ConnectFailure {
         &self.target
     }
 
-    /// Returns the reason of the failure.
+    /// Returns the reason why the attempt failed.
     pub fn reason(&self) -> &DisconnectReason {
         &self.reason
     }
