@@ -115,7 +115,8 @@ struct Campaign {
     next: AtomicU32,
     /// One more than the number of the last connection, unless the time is over before.
     last: AtomicU32,
-    /// The number of ends that are not over, including peers on their way to another lane.
+    /// The number of ends of connections that are not over, including peers on their way to another
+    /// lane.
     live: AtomicUsize,
     clients_over: AtomicU32,
     listeners_open: AtomicUsize,
@@ -124,7 +125,7 @@ struct Campaign {
     faults: Mutex<Vec<String>>,
     counts: Mutex<Counts>,
     discards: Mutex<Vec<Buffer>>,
-    /// True exactly when no more discards will come.
+    /// True exactly when no more buffers will be passed to the thread that drops them.
     discards_end: AtomicBool,
 }
 

@@ -145,7 +145,7 @@ impl Common {
         }
     }
 
-    /// Does one of many things that a handler may do at any time.
+    /// Performs, at random, one of the actions that a handler may perform at any time.
     fn act<H: Handler<State = SimulatedLine>>(&self, peer: &mut Peer<'_, H>) -> HandlerResult {
         let Some(mut rng) = peer.state_mut().rng.take() else { return Ok(()) };
         let choice = rng.below(64);

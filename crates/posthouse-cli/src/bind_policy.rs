@@ -11,7 +11,7 @@ use crate::settings::ListenSettings;
 /// The peers that the user allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// The peers that prove the key.
+    /// The peers that prove that they know the key.
     Key,
     /// All peers: `--open`.
     Open,

@@ -17,20 +17,20 @@ const LISTING: &str = "`posthouse serve --print-config` lists all options";
 /// The default address of a server.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9990);
 
-/// The options of a server.
+/// The options of a server, from the file of `--config` and from flags.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Settings {
     /// The `[[listen]]` sections of the file, or the listeners of the flags.
     pub(crate) listeners: Vec<ListenSettings>,
-    /// The `[limits]` section.
+    /// The options of the endpoint: the `[limits]` section.
     pub(crate) limits: EndpointOptions,
-    /// The `[tuning]` section.
+    /// The tuning of the endpoint: the `[tuning]` section.
     pub(crate) tuning: Tuning,
     /// The options of listeners that are not in the file.
     connection: ConnectionOptions,
 }
 
-/// A listener: a `[[listen]]` section.
+/// The settings of a listener: a `[[listen]]` section.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ListenSettings {
     pub(crate) address: SocketAddr,
@@ -54,7 +54,7 @@ pub(crate) struct IoFlags {
 }
 
 impl IoFlags {
-    /// Sets the options of the flags that are given.
+    /// Sets the options for which the user gave a flag, and leaves the others unchanged.
     pub(crate) fn apply(&self, options: &mut EndpointOptions) -> CommandResult {
         for (name, value) in [("backend", &self.backend), ("layout", &self.layout)] {
             if let Some(value) = value {

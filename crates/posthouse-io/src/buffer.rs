@@ -11,19 +11,19 @@ use crate::sync::{Arc, AtomicUsize, Mutex, Ordering, lock};
 /// A buffer of received bytes. Dropping it, on any thread, returns the memory to its pool;
 /// [`Lane::recycle`](crate::Lane::recycle) does the same without a lock.
 pub struct Buffer {
-    /// Empty once the buffer has been taken apart.
+    /// The memory of the buffer; empty once the buffer has been taken apart.
     memory: Memory,
     filled: usize,
     pool: Arc<BufferPool>,
 }
 
 impl Buffer {
-    /// Returns the size of its memory in bytes, filled or not.
+    /// Returns the size of the buffer's memory in bytes, filled or not.
     pub fn capacity(&self) -> usize {
         self.memory.len()
     }
 
-    /// Returns the whole memory, to receive into.
+    /// Returns the whole memory of the buffer, filled or not, to receive into.
     pub(crate) fn storage_mut(&mut self) -> &mut [u8] {
         self.memory.bytes_mut()
     }

@@ -200,7 +200,7 @@ pub enum FileOutcome {
         /// The bytes read; empty at the end of the file.
         memory: Vec<u8>,
     },
-    /// The number of bytes written; the memory comes back.
+    /// The bytes were written, all or a part of them; the memory comes back.
     Written {
         /// The number of bytes, counted from the first segment.
         bytes: usize,
@@ -259,7 +259,7 @@ pub struct FileVersion {
     pub(crate) volume: u64,
     pub(crate) file: u128,
     pub(crate) bytes: u64,
-    /// In units of the system.
+    /// The time of the last modification, in units of the system.
     pub(crate) modified: i128,
     pub(crate) changed: i128,
 }

@@ -43,7 +43,7 @@ pub(crate) use self::platform::Opened;
 pub(crate) const MAX_SEGMENTS: usize = 64;
 /// The end of the longest possible file.
 const MAX_OFFSET: u64 = i64::MAX as u64;
-/// The maximum number of tries of a step that others can thwart by changing names.
+/// The maximum number of tries of a step that other programs can make fail by changing names.
 const MAX_TRIES: usize = 16;
 
 /// Asserts that an operation is valid.
@@ -201,11 +201,11 @@ struct Publication<'a> {
 enum EntryKind {
     File,
     Directory,
-    /// A link, a device, or anything else.
+    /// An entry that is neither a regular file nor a directory: a link, a device, or anything else.
     Other,
 }
 
-/// The properties of a name's target.
+/// The properties of the file or directory to which a name leads.
 struct Found {
     kind: EntryKind,
     /// True exactly when the file has one name. A part with a second name is published.

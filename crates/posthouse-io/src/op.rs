@@ -8,7 +8,7 @@ use crate::gather::Gather;
 use crate::handle::NewSocket;
 use crate::token::{Socket, Tag};
 
-/// One operation. It owns its memory until its terminal completion.
+/// An operation on a socket, a name or a file. It owns its memory until its terminal completion.
 #[derive(Debug)]
 pub enum Op {
     /// Accepts peers on a listener until the operation is cancelled or fails. Each peer is an
@@ -60,9 +60,10 @@ pub enum ReceiveMode {
 /// The operations on a socket that a cancel ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancel {
-    /// Pending receives only. Bytes that were already received are still delivered.
+    /// A cancel ends only the pending receives. Bytes that were already received are still
+    /// delivered.
     Receives,
-    /// All operations in flight on the socket.
+    /// A cancel ends all operations in flight on the socket.
     Everything,
 }
 
@@ -71,9 +72,9 @@ pub enum Cancel {
 pub struct Completion {
     /// The tag that the operation was submitted with.
     pub tag: Tag,
-    /// True exactly when other completions of the operation follow. Its one terminal completion has
-    /// `false`, and a lane hands it out last; in the shared layout another worker may still be busy
-    /// with an earlier completion of the same operation.
+    /// True exactly when other completions of the operation follow. The one terminal completion of
+    /// an operation has `false`, and a lane hands it out last; in the shared layout another worker
+    /// may still be busy with an earlier completion of the same operation.
     pub more: bool,
     /// The result itself.
     pub outcome: Outcome,

@@ -20,8 +20,8 @@ impl fmt::Display for Layout {
     }
 }
 
-/// The memory of a waiting receive, on systems that can hold memory for it (Windows). Elsewhere the
-/// option has no effect: a waiting receive never holds memory.
+/// The way in which a waiting receive holds memory, on systems that can hold memory for it
+/// (Windows). Elsewhere the option has no effect: a waiting receive never holds memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ReadMode {
     /// A receive of zero bytes waits; when it completes, the bytes are received. An idle connection
@@ -46,7 +46,7 @@ pub struct Options {
     /// The maximum number of free receive buffers kept for reuse, by default 1024, together at most
     /// `max_free_buffers * buffer_bytes`, by default 64 MiB. Each lane keeps up to 32 more.
     pub max_free_buffers: usize,
-    /// The memory of waiting receives, by default none.
+    /// The way in which waiting receives hold memory, by default without memory.
     pub read_mode: ReadMode,
     /// The number of peers that a listener awaits at a time, at least 1, by default 64. It matters
     /// only if each peer is an operation of its own (Windows: a socket and 200 bytes each).

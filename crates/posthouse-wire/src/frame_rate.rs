@@ -75,10 +75,12 @@ impl FrameRate {
         self.began.checked_add(self.time_allowed(limits))
     }
 
-    /// Fails if `now` is at or after the deadline.
+    /// Fails if `now` is at or after the frame's [`deadline`](Self::deadline).
     ///
     /// # Errors
-    /// [`Violation::FrameLate`] after `max_frame_time`, [`Violation::FrameSlow`] below the rate.
+    /// [`Violation::FrameLate`] if the frame has taken `max_frame_time` or longer;
+    /// [`Violation::FrameSlow`] if it has taken longer than the grace, and its average rate is
+    /// below `min_bytes_per_second`.
     pub fn check(&self, now: Duration, limits: &FrameRateLimits) -> Result<(), Violation> {
         let taken = now.saturating_sub(self.began);
         if taken >= limits.max_frame_time {

@@ -12,7 +12,8 @@ pub use length::{Endian, LengthField};
 /// The largest payload of a native frame: its 24-bit length also counts the kind byte.
 pub const MAX_PAYLOAD_BYTES: usize = (1 << 24) - 2;
 
-/// Bytes of a native frame before its payload: length u24, flags u8, kind u8.
+/// The size of a native frame's head, which stands before its payload: length u24, flags u8, kind
+/// u8.
 pub(crate) const NATIVE_HEAD_BYTES: usize = 5;
 
 /// The rule that cuts a stream into messages. Each listener and each connect chooses one. Default

@@ -221,8 +221,10 @@ impl Session {
         !matches!(self.phase, SessionPhase::Opening | SessionPhase::Plain)
     }
 
-    /// Returns whether a frame of this kind is an ordinary message, which
-    /// [`Session::handle_frame`] would return unchanged.
+    /// Returns whether the session, in its present phase, treats a frame of this kind as an
+    /// ordinary message. [`Session::handle_frame`] would return such a frame unchanged, so the
+    /// caller need not call it. False for every kind until both sides have said hello or the
+    /// session is known to be without hello.
     #[inline]
     pub fn is_message(&self, kind: u8) -> bool {
         match self.phase {
@@ -270,9 +272,9 @@ impl Session {
         }
     }
 
-    /// Sends a ping after one heartbeat of the peer's silence, and after two; sends a pong after one
-    /// heartbeat in which this side has sent nothing and had nothing to send. Does nothing before
-    /// the deadline.
+    /// Sends a ping after one heartbeat of the peer's silence, and after two. Sends a pong after one
+    /// heartbeat in which this side has sent nothing and had nothing to send, unless a ping is due
+    /// soon. Does nothing before the deadline.
     ///
     /// # Errors
     /// [`Violation::Silent`] after two and a half heartbeats of the peer's silence.

@@ -32,8 +32,8 @@ impl<H: Handler> Builder<H> {
         Self { handler, listeners: Vec::new(), options, tuning, network: None }
     }
 
-    /// Adds a listener: an address with the native framing (`"127.0.0.1:9990"`), or a
-    /// [`Listener`]. Each call adds one more. An endpoint without a listener is a client.
+    /// Adds a listener: an address with the native framing (`"127.0.0.1:9990"`), or a [`Listener`].
+    /// Each call adds another listener. An endpoint without a listener is a client.
     /// [`Endpoint::listen`] adds listeners while the endpoint runs.
     #[must_use]
     pub fn listen(mut self, listener: impl Into<Listener>) -> Self {
@@ -41,14 +41,14 @@ impl<H: Handler> Builder<H> {
         self
     }
 
-    /// Sets the options. Default: [`EndpointOptions::default`].
+    /// Sets the options of the endpoint. Default: [`EndpointOptions::default`].
     #[must_use]
     pub fn options(mut self, options: EndpointOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Sets the tuning options. Default: [`Tuning::default`].
+    /// Sets the tuning options of the endpoint. Default: [`Tuning::default`].
     #[must_use]
     pub fn tuning(mut self, tuning: Tuning) -> Self {
         self.tuning = tuning;
@@ -67,7 +67,7 @@ impl<H: Handler> Builder<H> {
     ///
     /// [`StartError::Options`] for an option out of its bounds, [`StartError::Listen`] for a
     /// listener that cannot be opened, [`StartError::System`] if the system has no resources for
-    /// the completion port or the workers. Nothing is left running then.
+    /// the completion port or the workers. After an error nothing is left running.
     pub fn start(self) -> Result<Endpoint<H>, StartError> {
         self.options.validate()?;
         self.tuning.validate()?;

@@ -22,13 +22,13 @@ use crate::transfer::{
     Destination, FileEntry, FinishedTransfer, Source, TransferError, TransferHandle,
 };
 
-/// One connection with blocking calls. It has its own endpoint with one I/O worker; for many
+/// One connection with blocking calls. A client has its own endpoint with one I/O worker. For many
 /// connections write a [`Handler`] and use [`Endpoint::connect`].
 ///
-/// It rejects requests of the server: a program that answers requests needs an [`Endpoint`], too.
+/// It rejects requests of the server: to answer requests, use an [`Endpoint`] instead.
 ///
-/// Received messages wait in a queue for [`receive`](Self::receive). At 1 MiB or 1024 messages the
-/// client stops reading, which slows the server down.
+/// Received messages wait in a queue for [`receive`](Self::receive). When the queue holds 1 MiB or
+/// 1024 messages, the client stops reading, which slows the server down.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -59,13 +59,14 @@ pub enum ClientError {
     /// The connection ended.
     #[error("disconnected: {0}")]
     Disconnected(DisconnectReason),
-    /// No message or reply arrived in time. In simulation also: none can arrive any more.
+    /// No message or reply arrived in time. In simulation this error can also mean that no message
+    /// or reply can arrive any more.
     #[error("timed out: nothing arrived in time")]
     TimedOut,
     /// The message was not sent.
     #[error(transparent)]
     Send(#[from] SendError),
-    /// The request has no reply.
+    /// The request got no reply.
     #[error(transparent)]
     Request(#[from] RequestError),
     /// The file was not transferred.
@@ -81,8 +82,8 @@ pub enum ClientError {
     /// The client's endpoint did not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The call was made in a callback, which must not block: it runs on the worker for which it
-    /// would wait.
+    /// The call was made in a callback. A callback must not wait, because the worker that runs it
+    /// may be the one that must do the awaited work.
     #[error("a callback must not block: use Endpoint::connect with a handler instead")]
     WouldDeadlock(#[from] WouldDeadlock),
 }
@@ -180,7 +181,7 @@ impl Client {
     }
 
     /// Connects with these options of the client's endpoint. `io_workers` has no effect: the
-    /// endpoint has one.
+    /// client's endpoint always has one worker.
     ///
     /// # Errors
     ///

@@ -10,12 +10,12 @@ use crate::disconnect::{DisconnectKind, DisconnectReason, Fault};
 
 /// The result of a callback: `Ok(())` keeps the connection, a [`Close`] ends it.
 ///
-/// `?` works on every [`Error`]. It closes the connection **on whose strand the callback runs**: in
-/// the closure of a timer, a reply or [`Endpoint::run`](crate::Endpoint::run) that can be another
-/// connection than the one whose message caused the call. `?` closes as [`Close::internal`] does:
-/// the peer gets the code for an internal error; the error's text goes to
+/// `?` works on every [`Error`]. It closes the connection **on whose strand the callback runs**. In
+/// the closure of a timer, of a reply or of [`Endpoint::run`](crate::Endpoint::run), this
+/// connection can differ from the one whose message caused the call. `?` closes as
+/// [`Close::internal`] does: the peer gets the code for an internal error. The error's text goes to
 /// [`Handler::disconnected`](crate::Handler::disconnected) and to the log at level DEBUG, never to
-/// the peer. Use [`Close::peer_fault`] if the peer's input was wrong. Types that do not implement
+/// the peer. If the peer's input was wrong, use [`Close::peer_fault`]. Types that do not implement
 /// [`Error`], such as `Box<dyn Error>`, `anyhow::Error` and `String`, need [`OrClose::or_close`].
 ///
 /// ```
@@ -59,31 +59,32 @@ pub(crate) enum How {
 }
 
 impl Close {
-    /// Closes gracefully: sends everything that is queued and a goodbye, ends this side of the
-    /// stream and waits for the peer to end its side, all within
-    /// [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms). Input that arrives
-    /// meanwhile is discarded. `disconnected` is called after that.
+    /// Requests a graceful close: Posthouse sends everything that is queued and a goodbye, ends
+    /// this side of the stream and waits for the peer to end its side. All this takes at most
+    /// [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms); then Posthouse calls
+    /// `disconnected`. It discards input that arrives meanwhile.
     pub fn graceful() -> Self {
         Self::with_code(code::NORMAL, "")
     }
 
-    /// Closes as [`graceful`](Self::graceful) does, with a code and a text for the peer. The peer
-    /// gets them only if both sides have said hello. Applications use codes from 1000; PROTOCOL.md
-    /// lists the others. At most 512 bytes of the text are sent.
+    /// Requests a graceful close, as [`graceful`](Self::graceful) does, with a code and a text for
+    /// the peer. The peer gets them only if both sides have said hello. Applications use codes from
+    /// 1000; PROTOCOL.md lists the others. At most 512 bytes of the text are sent.
     pub fn with_code(code: u16, text: impl Into<Box<str>>) -> Self {
         let how = How::Gracefully { code, text: text.into(), retry_after: None };
         Self { how, cause: None, fault: Fault::Local }
     }
 
-    /// Closes because the peer's input was wrong: gracefully, with this code and the error's text
-    /// for the peer and for the log. [`DisconnectReason::fault`] is [`Fault::Peer`].
+    /// Requests a graceful close because the peer's input was wrong. The peer gets this code and
+    /// the error's text; the log gets the text, too. [`DisconnectReason::fault`] is
+    /// [`Fault::Peer`].
     pub fn peer_fault(code: u16, error: impl fmt::Display) -> Self {
         let text = error.to_string();
         Self { fault: Fault::Peer, ..Self::with_code(code, text.clone()).log(text) }
     }
 
-    /// Closes because this program failed: gracefully, with the code for an internal error. The
-    /// error's text goes to the log, never to the peer.
+    /// Requests a graceful close because this program failed. The peer gets the code for an
+    /// internal error. The error's text goes to the log, never to the peer.
     pub fn internal(error: impl fmt::Display) -> Self {
         Self::internal_error().log(error.to_string())
     }
@@ -93,7 +94,7 @@ impl Close {
     }
 
     /// Asks the peer not to reconnect before this time has passed. It has no effect on
-    /// [`abort`](Self::abort), which sends the peer no goodbye.
+    /// [`abort`](Self::abort), because the peer then gets no goodbye.
     #[must_use]
     pub fn retry_after(mut self, time: Duration) -> Self {
         if let How::Gracefully { retry_after, .. } = &mut self.how {
@@ -102,7 +103,8 @@ impl Close {
         self
     }
 
-    /// Resets the connection at once: the queued output is discarded, and the peer sees a reset.
+    /// Requests a reset of the connection at once: Posthouse discards the queued output, and the
+    /// peer sees a reset.
     pub fn abort() -> Self {
         Self { how: How::Abort, cause: None, fault: Fault::Local }
     }
@@ -128,8 +130,8 @@ impl<E: Error> From<E> for Close {
     }
 }
 
-/// Turns errors that `?` cannot convert into a [`Close`], as [`Close::internal`] does:
-/// `Box<dyn Error>`, `anyhow::Error`, plain texts.
+/// Makes a [`Close`] from an error of a type that `?` cannot convert: `Box<dyn Error>`,
+/// `anyhow::Error`, a plain text. It is the same `Close` as that of [`Close::internal`].
 ///
 /// ```
 /// use posthouse::{HandlerResult, OrClose};

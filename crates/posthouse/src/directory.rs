@@ -11,14 +11,16 @@ use crate::sync::{Arc, Mutex, lock};
 const _: () =
     assert!(posthouse_io::PARTS_DIRECTORY.eq_ignore_ascii_case(posthouse_wire::PARTS_DIRECTORY));
 
-/// A directory, opened as a capability: a peer's file is read or written beneath it and nowhere
-/// else, even if its name tries to leave the directory or another program swaps links meanwhile.
-/// A clone refers to the same directory and the same quota.
+/// A directory for files that peers get or send. Posthouse reads and writes such a file only
+/// beneath the directory, even if the file's name tries to lead out of it, or if another program
+/// replaces directories by links meanwhile. A clone refers to the same directory and the same
+/// quota.
 ///
-/// A received file is first written to a part file in the subdirectory `.posthouse`. It is then
-/// verified, synced, and linked to its final name, which never replaces another file. So a file is
-/// there whole or not at all. If a transfer is interrupted and the same file is offered again, the
-/// transfer resumes with its part. Parts that have not changed for a week are removed.
+/// A received file is first written to a part file in the subdirectory `.posthouse`. Posthouse then
+/// verifies it, syncs it and links it to its final name. Linking never replaces another file. So a
+/// file is there whole or not at all. If a transfer is interrupted and the same file is offered
+/// again, the transfer resumes with the part file. Part files that have not changed for a week are
+/// removed.
 ///
 /// ```no_run
 /// use posthouse::Directory;
@@ -60,8 +62,9 @@ impl Directory {
     /// included. An offered file that would exceed it is rejected before anything is written.
     /// Without this call there is no limit. `u64::MAX` bytes are no limit, either.
     ///
-    /// Directories without entries are limited to as many as files, separately. All files beneath the directory count. They are counted now, and again before a file is
-    /// rejected, which takes a while in a directory with many files.
+    /// Directories without entries are limited to as many as files, separately. All files beneath
+    /// the directory count. This call counts them. Posthouse counts them again before it rejects a file
+    /// because of the limit. Counting takes a while in a directory with many files.
     ///
     /// # Errors
     ///

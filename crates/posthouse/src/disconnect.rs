@@ -32,17 +32,17 @@ pub struct DisconnectReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DisconnectKind {
-    /// The peer ended its stream, or said goodbye.
+    /// The peer ended its side of the stream, or said goodbye.
     Ended,
     /// The peer reset the connection.
     Reset,
     /// The peer broke the protocol: its frame was too large, unknown or out of order.
     Protocol,
-    /// The peer did not prove the key, or the handler did not admit it in time.
+    /// The peer did not prove that it knows the key, or the handler did not admit the peer in time.
     NotAdmitted,
     /// The peer was silent for longer than the heartbeat allows.
     Silent,
-    /// The peer sent a frame, or took this side's output, too slowly.
+    /// The peer was too slow: in sending a frame, or in taking this side's output.
     TooSlow,
     /// The peer did not read, and the send queue reached its bound.
     QueueFull,
@@ -55,7 +55,8 @@ pub enum DisconnectKind {
     Shutdown,
     /// A callback sent an invalid message: too large, or with a forbidden kind or delimiter.
     Unsendable,
-    /// The system failed; the text has the error.
+    /// The system failed. The `Display` text of the [`DisconnectReason`] contains the system's
+    /// error.
     System,
     /// No address of the target accepted a connection in time.
     Unreachable,

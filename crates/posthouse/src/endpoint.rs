@@ -30,8 +30,8 @@ use crate::stats::Stats;
 use crate::sync::{Arc, Weak};
 use crate::target::Target;
 
-/// A handle of a running endpoint, as one of its handlers sees it: `Clone + Send + Sync`. Every
-/// call is safe from every thread and from every callback.
+/// A handle of a running endpoint, bound to one of the endpoint's handlers. It is `Clone + Send +
+/// Sync`. Every call is safe from every thread and from every callback.
 ///
 /// One endpoint can listen on several addresses ([`listen`](Self::listen)), make connections
 /// ([`connect`](Self::connect)) and have several handlers ([`attach`](Self::attach)) at the same
@@ -227,8 +227,9 @@ impl<H: Handler> Endpoint<H> {
     }
 
     /// Returns the addresses of all listeners: first those of the builder in their order, then
-    /// those that were added. A port is the real one, also if port 0 was requested. A new listener
-    /// takes the place of a stopped one. After a shutdown the list is empty.
+    /// those that were added later. If a listener has stopped, the next new listener takes its
+    /// position in the list. If port 0 was requested, the address has the port that the system
+    /// chose. After a shutdown the list is empty.
     pub fn addresses(&self) -> Vec<Address> {
         self.shared.listeners.addresses()
     }
@@ -261,10 +262,9 @@ impl<H: Handler> Endpoint<H> {
         &self.shared.tuning
     }
 
-    /// Begins a connection to a target, with its initial state, and returns its id without
-    /// waiting. Later [`connected`](Handler::connected) or
-    /// [`connect_failed`](Handler::connect_failed) is called. [`close`](Self::close) cancels the
-    /// attempt.
+    /// Begins a connection to a target, with this initial state. Returns the connection's id
+    /// without waiting. Posthouse later calls either [`connected`](Handler::connected) or
+    /// [`connect_failed`](Handler::connect_failed). [`close`](Self::close) cancels the attempt.
     ///
     /// `connected` may run before this call returns. Use [`connect_with`](Self::connect_with) if
     /// the state needs the id.
@@ -283,9 +283,9 @@ impl<H: Handler> Endpoint<H> {
         self.connect_with(target, |_| state)
     }
 
-    /// Begins a connection as [`connect`](Self::connect) does. `state` makes the initial state from
-    /// the id, before any callback of the connection. It can keep the id, but calls with the id
-    /// have no effect until `connect_with` returns.
+    /// Begins a connection as [`connect`](Self::connect) does. The closure `state` makes the
+    /// initial state from the id, before any callback of the connection. The closure can keep the
+    /// id, but calls with the id have no effect until `connect_with` returns.
     ///
     /// # Errors
     ///
@@ -339,12 +339,13 @@ impl<H: Handler> Endpoint<H> {
         )
     }
 
-    /// Runs a task on a connection's strand, which can reach the connection's state: for example to
-    /// send a request ([`Peer::request`]), to read the state, or to do two things in one turn. `?`
-    /// in the task closes that connection.
+    /// Runs a task on a connection's strand. The task can reach the connection's state. Use it, for
+    /// example, to send a request ([`Peer::request`]), to read the state, or to do two things
+    /// without another callback of the connection between them. `?` in the task closes that
+    /// connection.
     ///
     /// **If the connection ends before the task runs, the task is dropped**, with everything that
-    /// was moved into it. Do not move anything into it that must not be lost.
+    /// was moved into it. Do not move anything into the task that must not be lost.
     ///
     /// ```
     /// use posthouse::{Endpoint, Handler, PeerId, RunError};
@@ -493,7 +494,7 @@ impl<H: Handler> Endpoint<H> {
         })
     }
 
-    /// Returns the time since the endpoint started. In simulation it is virtual.
+    /// Returns the time since the endpoint started. In simulation the time is virtual.
     pub fn now(&self) -> Duration {
         self.shared.port.now()
     }
@@ -505,27 +506,30 @@ impl<H: Handler> Endpoint<H> {
         Stats::new(&shared.stats, counters, connections, shared.assembly_budget.bytes())
     }
 
-    /// Begins the shutdown, from any thread and any callback, and returns: the listeners close,
-    /// every connection is closed gracefully, and connections that remain after `timeout` are
-    /// aborted. A later call can only make the deadline earlier.
+    /// Begins the shutdown and returns without waiting for its end. Any thread and any callback can
+    /// call it. The endpoint closes its listeners, closes every connection gracefully, and aborts
+    /// the connections that remain after `timeout`. A later call can only make the deadline
+    /// earlier.
     ///
-    /// A connection that is blocked on a file operation or a look-up, which cannot be cancelled, is
-    /// abandoned ten seconds after the deadline: its handler is called, and the operation is leaked
-    /// (see [`wait`](Self::wait)).
+    /// A file operation or a host name look-up cannot be cancelled. If a connection still waits for
+    /// one ten seconds after the deadline, the endpoint abandons the connection: it calls
+    /// `disconnected` or `connect_failed`, and leaks the operation (see [`wait`](Self::wait)).
     pub fn shutdown(&self, timeout: Duration) {
         self.shared.begin_shutdown(timeout);
     }
 
     /// Waits until the endpoint has ended, with all its threads and handles.
     ///
-    /// A disk that hangs (a file server that is gone) or a look-up that hangs is the only
-    /// exception: such an operation never ends, and its memory, its file and the thread that waits
-    /// for it are leaked. The log reports them, and
-    /// [`operations_completed`](Stats::operations_completed) does not count them.
+    /// There is one exception: after the connections are abandoned (see
+    /// [`shutdown`](Self::shutdown)), `wait` does not wait for a file operation on a disk that
+    /// hangs (such as a file server that is gone), nor for a look-up that hangs. Such an operation
+    /// may never end. The endpoint leaks its memory, its file and the thread that waits for it. The
+    /// log reports these operations, and [`operations_completed`](Stats::operations_completed) does
+    /// not count them.
     ///
     /// # Errors
     ///
-    /// [`WouldDeadlock`] in a callback, which would wait for itself.
+    /// [`WouldDeadlock`] if a callback makes the call: it would wait for itself.
     pub fn wait(&self) -> Result<(), WouldDeadlock> {
         if posthouse_io::on_worker() {
             return Err(WouldDeadlock);

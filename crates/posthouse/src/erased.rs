@@ -1,4 +1,5 @@
-//! The seam between the handler's type and the code below [`Peer`], which does not know it.
+//! The boundary between the code that knows the handler's type and the code below [`Peer`], which
+//! does not.
 
 use std::any::Any;
 

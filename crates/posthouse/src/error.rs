@@ -45,9 +45,10 @@ pub enum SendError {
     /// The payload is longer than the peer, the configuration or the framing allows.
     #[error("the message is too large: {bytes} bytes, at most {max_bytes} are allowed")]
     TooLarge {
-        /// The number of bytes of the payload, with its head for a request or a reply.
+        /// The length of the payload in bytes. For a request or a reply it includes the head of the
+        /// request or reply.
         bytes: usize,
-        /// The maximum.
+        /// The maximum length in bytes.
         max_bytes: usize,
     },
     /// The kind is reserved: kinds 4 to 31 belong to the protocol after both sides have said hello,
@@ -56,8 +57,8 @@ pub enum SendError {
         "the message cannot be sent: kind {0} is reserved for the protocol; use 0 to 3 or 32 to 255"
     )]
     ReservedKind(u8),
-    /// The connection has no hello, which requests and replies need: the peer opened without one,
-    /// or the framing has none.
+    /// Requests and replies need a hello of both sides, and this connection is without hello: the
+    /// peer opened without a hello, or the framing is not native.
     #[error("requests need a hello: the peer sent none, or the framing has none")]
     NoHello,
     /// The framing cannot carry this payload or this kind.
@@ -219,7 +220,8 @@ pub enum RequestError {
     TooMany,
 }
 
-/// The error of a callback that waits for the end of its own endpoint, which would be for ever.
+/// The error of a call that would wait for ever: a callback calls it to wait for the end of its own
+/// endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a callback cannot wait for the end of its own endpoint: it would wait for itself")]
 pub struct WouldDeadlock;

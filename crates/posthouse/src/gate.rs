@@ -39,7 +39,7 @@ const BYTES_SHIFT: u32 = LOW_BITS + 2;
 const HELLO: u32 = 1 << 31;
 const HANDLER_SHIFT: u32 = 16;
 
-/// The facts that a sender reads from an open gate.
+/// The terms of a connection that a sender must know, read from an open gate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SendTerms {
     /// The index of the send configuration.
@@ -55,7 +55,9 @@ impl Gate {
         u64::from(self.epoch.load(Ordering::Relaxed)) << LOW_BITS | low
     }
 
-    /// Returns whether a state, read before this call, has this generation.
+    /// Returns whether `state`, a value of the field that the caller has loaded, belongs to
+    /// this generation. The state must be loaded before the call, which compares the epoch: in this
+    /// order a reused slot is never mistaken for the old one.
     fn is_of(&self, state: u64, generation: u64) -> bool {
         state & LOW_MASK == generation & LOW_MASK
             && u64::from(self.epoch.load(Ordering::Relaxed)) == generation >> LOW_BITS
@@ -72,8 +74,8 @@ impl Gate {
         generation < LAST_GENERATION
     }
 
-    /// Begins the next generation, with a shut gate, when the slot is allocated or released.
-    /// Returns the generation.
+    /// Begins the next generation of the slot, with a shut gate. It is called when the slot is
+    /// allocated and when it is released. Returns the new generation.
     pub(crate) fn renew(&self) -> u64 {
         let next = self.generation() + 1;
         assert!(next <= LAST_GENERATION, "a slot whose generations are used up is retired");
@@ -151,8 +153,8 @@ impl Gate {
         }
     }
 
-    /// Returns the reservation of a thread that could not post, unless the connection has ended,
-    /// which has returned it.
+    /// Gives back the room that a thread reserved for a message which it then could not post. It
+    /// has no effect if the connection has ended: the end gave the room back.
     pub(crate) fn cancel_reservation(&self, generation: u64, bytes: usize) {
         let less = |state: u64| {
             self.is_of(state, generation).then(|| state - ((bytes as u64) << BYTES_SHIFT))

@@ -11,12 +11,12 @@ use crate::members::{Broadcast, Members};
 use crate::shared::Shared;
 use crate::sync::Arc;
 
-/// A set of connections that messages can be sent to: `Clone + Send + Sync`.
+/// A set of connections that messages can be sent to. A handle of it is `Clone + Send + Sync`.
 ///
 /// A connection joins and leaves in its own callbacks ([`Peer::join`](crate::Peer::join)), and
 /// leaves automatically when it ends. [`Endpoint::everyone`](crate::Endpoint::everyone) returns the
-/// group of all connections. A group has a name. It exists as long as a handle of it or a member
-/// exists.
+/// group of all connections. A group has a name. The group exists as long as it has a handle or a
+/// member.
 ///
 /// A message to a group is encoded once and queued for each member. A member whose send queue is
 /// full is closed; the others are not affected. The messages that one thread sends to a member, by
@@ -64,7 +64,7 @@ impl fmt::Debug for Group {
 }
 
 impl Group {
-    /// Returns the name.
+    /// Returns the name of the group.
     pub fn name(&self) -> &str {
         &self.members.name
     }
@@ -82,18 +82,18 @@ impl Group {
     /// Sends a message to every member. Kinds 4 to 31 cannot be sent to a group.
     ///
     /// A member whose framing cannot carry the message, or whose peer accepts no frame of this
-    /// size, does not get it; [`Stats::group_skips`](crate::Stats) counts that.
+    /// size, does not get the message; [`Stats::group_skips`](crate::Stats) counts such members.
     ///
     /// # Errors
     ///
     /// [`SendError`] if no framing of the endpoint can carry the message, or if too many posts
-    /// wait. No member gets the message then.
+    /// wait. After an error no member has got the message.
     #[doc(alias = "broadcast")]
     pub fn send(&self, kind: u8, payload: &[u8]) -> Result<(), SendError> {
         self.broadcast(None, kind, payload)
     }
 
-    /// Sends a message to every member except one, as [`send`](Self::send) does.
+    /// Sends a message, as [`send`](Self::send) does, to every member except one.
     ///
     /// # Errors
     ///

@@ -14,10 +14,11 @@ use crate::transfer::{Destination, FinishedTransfer, Offer, Reject, Source};
 ///
 /// The callbacks of one connection run one at a time, in order: `connected` first, `disconnected`
 /// last and exactly once, with no callback after it. Different connections run on different threads
-/// at the same time, so data that they share in `self` must be `Sync`. Data of one connection
-/// belongs into [`State`](Self::State), which needs no lock.
+/// at the same time, so data that they share in `self` must be `Sync`. Keep the data of one
+/// connection in [`State`](Self::State), which needs no lock.
 ///
-/// A closure for a reply or a timer cannot borrow `self`: it gets the handler from the peer.
+/// The closure of a reply or a timer cannot borrow `self`. It gets the handler by
+/// [`Peer::handler`].
 ///
 /// ```
 /// # use std::sync::Mutex;
@@ -68,19 +69,22 @@ use crate::transfer::{Destination, FinishedTransfer, Offer, Reject, Source};
 /// }
 /// ```
 pub trait Handler: Sized + Send + Sync + 'static {
-    /// The state of one connection, reachable only on the connection's strand. `Default` makes it
-    /// before `connected`, unless the caller of [`Endpoint::connect`] gives it. It is dropped after
-    /// `disconnected`.
+    /// The state of one connection. Only the callbacks of the connection can reach it. `Default`
+    /// makes the state before `connected`, unless the caller of [`Endpoint::connect`] gives it. It
+    /// is dropped after `disconnected`.
     type State: Default + Send + 'static;
 
-    /// Called first, once: after the proof if a key is set, after hello if it is required;
-    /// otherwise as soon as the connection is established.
+    /// Handles the beginning of a connection. Posthouse calls it once, before every other callback
+    /// of the connection. If a key is set, it calls it after the peer has proved that it knows the
+    /// key; if a hello is required, after the hello; otherwise as soon as the connection is
+    /// established.
     fn connected(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         let _ = peer;
         Ok(())
     }
 
-    /// Handles a message. The default closes the connection and logs the missing method once.
+    /// Handles a message. The default closes the connection. It also logs, once for each endpoint,
+    /// that the method is missing.
     fn received(&self, peer: &mut Peer<'_, Self>, message: Message<'_>) -> HandlerResult {
         let _ = message;
         peer.output().missing("received");
@@ -99,9 +103,10 @@ pub trait Handler: Sized + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Called once each time the send queue drains below its low-water mark
-    /// ([`queue_low_bytes`](crate::Tuning::queue_low_bytes)) after exceeding the high one
-    /// ([`queue_high_bytes`](crate::Tuning::queue_high_bytes)) or rejecting a send.
+    /// Handles new room in the send queue. If the queue has exceeded its high-water mark
+    /// ([`queue_high_bytes`](crate::Tuning::queue_high_bytes)) or has rejected a message, Posthouse
+    /// calls this once, as soon as the queue is below its low-water mark
+    /// ([`queue_low_bytes`](crate::Tuning::queue_low_bytes)).
     fn writable(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         let _ = peer;
         Ok(())
@@ -158,26 +163,28 @@ pub trait Handler: Sized + Send + Sync + 'static {
         Err(Reject::new("listings are not available here"))
     }
 
-    /// Called once per transfer, on success or failure, on both sides, before `disconnected`. After
-    /// a success the received file is whole, verified, on the disk and under its final name.
+    /// Handles the end of a transfer. Posthouse calls it once for each transfer, on success or
+    /// failure, on both sides, before `disconnected`. After a success the received file is whole,
+    /// verified, on the disk and under its final name.
     fn transferred(&self, peer: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
         let _ = (peer, transfer);
         Ok(())
     }
 
-    /// Called last, exactly once, if `connected` was called. Messages sent here are discarded.
+    /// Handles the end of a connection. If `connected` was called, Posthouse calls this exactly
+    /// once, as the last callback of the connection. Messages sent here are discarded.
     ///
-    /// After a graceful close it is called when everything queued has been sent and the peer has
-    /// ended its side of the stream, or when
-    /// [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms) has passed; in both cases
-    /// after the last operation in flight has ended. It does not run inside of the call that closes
-    /// the connection.
+    /// After a graceful close, Posthouse first sends everything that is queued and waits for the
+    /// peer to end its side of the stream. It waits for that at most
+    /// [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms), and then in any case for
+    /// the end of the last operation in flight. This callback does not run inside of the call that
+    /// closes the connection.
     fn disconnected(&self, peer: &mut Peer<'_, Self>, reason: &DisconnectReason) {
         let _ = (peer, reason);
     }
 
-    /// Called once for each [`Endpoint::connect`] that failed; no other callback follows for this
-    /// id. Posthouse does not reconnect by itself: call `connect` again here.
+    /// Handles the failure of an [`Endpoint::connect`]. Posthouse calls it once, and no other
+    /// callback for this id. Posthouse does not reconnect by itself: call `connect` again here.
     fn connect_failed(&self, endpoint: &Endpoint<Self>, failure: &ConnectFailure) {
         let _ = (endpoint, failure);
     }

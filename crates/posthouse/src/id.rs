@@ -4,7 +4,8 @@ use std::fmt;
 
 use posthouse_io::Tag;
 
-/// The id of a connection: a slot and the slot's generation.
+/// The id of a connection. It consists of the number of the connection's slot in the endpoint's
+/// table, and of the slot's generation, which grows with every use of the slot.
 ///
 /// Later connections reuse the slot, but never the id: with the id of an ended connection every
 /// call returns [`NotConnected`](crate::SendError::NotConnected), and never reaches another peer.

@@ -1,7 +1,8 @@
-//! Posthouse: a completion-port client/server framework.
+//! Posthouse: a client/server framework in the style of completion ports, in which the system
+//! reports operations that have ended.
 //!
 //! Write a [`Handler`]; an [`Endpoint`] carries many thousands of peers on a few threads and gives
-//! each one ordered messages, requests, groups, timers, limits and a clean end.
+//! each peer ordered messages, requests, files, groups, timers, limits and a clean end.
 //!
 //! ```no_run
 //! use posthouse::{Endpoint, Handler, HandlerResult, Message, Peer};
@@ -22,10 +23,10 @@
 //! }
 //! ```
 //!
-//! The types hold many of the promises: only the strand of a connection can reach its state,
-//! through a [`Peer`]; a payload is borrowed, so nothing is copied unless you copy it; a [`PeerId`]
-//! is never reused. The simulation tests the other promises, and it can test your handler: see
-//! [`sim`].
+//! The compiler enforces many of Posthouse's promises through the types. Only a callback of a
+//! connection, which gets a [`Peer`], can reach the connection's state. A payload is borrowed, so
+//! nothing is copied unless you copy it. A [`PeerId`] is never reused. The simulation tests the
+//! other promises, and it can test your handler: see [`sim`].
 //!
 //! # Where to look
 //!
@@ -35,19 +36,24 @@
 //!   [`Endpoint::run`].
 //! - The end of a connection: [`Close`], `?` and [`OrClose`] (see [`HandlerResult`]),
 //!   [`Handler::disconnected`].
-//! - Limits: [`EndpointOptions`], [`ConnectionOptions`], [`Tuning`]. An address can have 64
-//!   connections by default, loopback addresses any number
+//! - Limits: [`EndpointOptions`], [`ConnectionOptions`], [`Tuning`]. By default, an endpoint
+//!   accepts at most 64 connections from one IP address, but any number from a loopback address
 //!   ([`max_connections_per_address`](EndpointOptions::max_connections_per_address)).
 //! - Files: [`Directory`], [`Handler::offered`], [`Peer::offer_file`], [`Peer::fetch_file`].
 //!
 //! # Words
 //!
-//! - **lane**: a queue of completions. In the pinned layout each I/O worker has its own, and a
-//!   connection stays on one; in the shared layout all workers take from one lane.
-//! - **strand**: the right to touch a connection's state: one worker at a time, in order. A
-//!   `&mut Peer` is proof of being on the strand.
-//! - **post**: a message, task, close or answer that another thread hands to a connection. The
-//!   bound of waiting posts is [`max_posts`](Tuning::max_posts); over it calls return `Busy`.
+//! - **lane**: a queue of completions, that is, of the results of finished I/O operations. In the
+//!   pinned layout each I/O worker has its own lane, and a connection stays on one lane; in the
+//!   shared layout all workers take from one lane.
+//! - **strand**: the right to touch a connection's state. One worker at a time has it, so the
+//!   callbacks of a connection run one after the other, in the order of their events. Code that has
+//!   a `&mut Peer` runs on that connection's strand.
+//! - **post**: a message, task, close or answer that another thread hands to a connection. Posts
+//!   wait until a worker of their lane takes them. If as many as [`max_posts`](Tuning::max_posts)
+//!   wait, further calls return `Busy`.
+//! - **hello**: the first frame of each side in the protocol of Posthouse (native framing only).
+//!   Requests, heartbeats and file transfers need a hello of both sides. A *plain* peer sends none.
 //! - **job**: long work that must not run in a callback. There are no job workers yet: use threads
 //!   of your own.
 #![forbid(unsafe_code)]

@@ -68,8 +68,9 @@ impl Listener {
         self
     }
 
-    /// Sets a record layer for every connection. It is not part of the interface: it is the seam
-    /// for encryption, and for the tests of the seam.
+    /// Sets a record layer for every connection of the listener. This method is not part of the
+    /// stable interface. Encryption will use it, and the tests set a record layer with it that cuts
+    /// the stream at random.
     #[doc(hidden)]
     #[must_use]
     pub fn record_layer(mut self, make: impl MakeRecordLayer + 'static) -> Self {
@@ -77,22 +78,22 @@ impl Listener {
         self
     }
 
-    /// Sets the framing of its connections. Default: native.
+    /// Sets the framing of the listener's connections. Default: native.
     #[must_use]
     pub fn framing(mut self, framing: Framing) -> Self {
         self.framing = framing;
         self
     }
 
-    /// Requires that every peer proves this key, before `connected` is called. It needs the native
-    /// framing: the others have no place for a proof.
+    /// Requires every peer to prove that it knows this key, before Posthouse calls `connected`. A
+    /// key needs the native framing: the other framings have no place for a proof.
     #[must_use]
     pub fn key(mut self, key: Key) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// Sets the options of its connections. Default: [`ConnectionOptions::default`].
+    /// Sets the options of the listener's connections. Default: [`ConnectionOptions::default`].
     #[must_use]
     pub fn options(mut self, options: ConnectionOptions) -> Self {
         self.options = options;

@@ -52,10 +52,10 @@ struct Slot {
 
 enum Listening {
     Free,
-    /// Bound, and not yet registered.
+    /// The listener is bound, and not yet registered with a lane.
     Bound(IoListener, Accepted),
     Open(Open),
-    /// Its handle is being closed.
+    /// The handle of the listener is being closed.
     Closing,
 }
 
@@ -79,7 +79,7 @@ struct Open {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Accept {
     InFlight,
-    /// It will be submitted at this time.
+    /// The accept will be submitted at this time.
     Due(Duration),
 }
 
@@ -153,7 +153,7 @@ impl Listeners {
     }
 
     /// Registers new listeners, submits due accepts, and closes stopped listeners. In a shutdown it
-    /// closes all.
+    /// closes all listeners.
     pub(crate) fn poll(&self, shared: &Shared, lane: &mut Lane) {
         let now = lane.now();
         let shutdown = shared.lifecycle.shutdown_deadline().is_some();
@@ -190,7 +190,8 @@ impl Listeners {
         }
     }
 
-    /// Returns the slot of a terminal completion. It is not reused before the listener is closed.
+    /// Returns the slot of a terminal completion. The slot is not reused before the listener is
+    /// closed.
     fn slot(state: &mut State, id: TagOwner) -> &mut Slot {
         let slot = &mut state.slots[id.slot as usize];
         assert_eq!(
@@ -356,7 +357,7 @@ pub(crate) struct ListenerId {
 }
 
 impl ListenerHandle {
-    /// Returns the bound address. Its port is the real one, also if port 0 was requested.
+    /// Returns the bound address. If port 0 was requested, it has the port that the system chose.
     pub fn local_address(&self) -> Address {
         self.local_address
     }

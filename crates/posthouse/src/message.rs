@@ -13,8 +13,8 @@ impl<'a> Message<'a> {
         self.kind
     }
 
-    /// Returns the payload, which is valid during the callback. [`to_vec`](Self::to_vec) and
-    /// [`to_owned`](Self::to_owned) copy it.
+    /// Returns the payload, which is valid during the callback. To keep the payload longer, copy it
+    /// with [`to_vec`](Self::to_vec) or [`to_owned`](Self::to_owned).
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
@@ -33,8 +33,8 @@ impl<'a> Message<'a> {
 /// A message that owns its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedMessage {
-    /// The kind; 0 in framings without kinds.
+    /// The kind of the message; 0 in framings without kinds.
     pub kind: u8,
-    /// The payload.
+    /// The payload of the message.
     pub payload: Vec<u8>,
 }

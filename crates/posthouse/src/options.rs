@@ -73,8 +73,8 @@ macro_rules! options {
                 text::from_toml(text)
             }
 
-            /// Returns all options as TOML, each with its text as a comment;
-            /// [`from_toml`](Self::from_toml) reads it back.
+            /// Returns all options as TOML, each with its description as a comment.
+            /// [`from_toml`](Self::from_toml) reads such TOML back.
             pub fn to_toml(&self) -> String {
                 text::to_toml(self)
             }
@@ -98,7 +98,8 @@ macro_rules! options {
             ///
             /// # Errors
             ///
-            /// [`OptionsError`] with the name of the first option that is not.
+            /// [`OptionsError`] if an option is out of its bounds. It has the name of the first
+            /// such option.
             pub fn validate(&self) -> Result<(), OptionsError> {
                 OptionSet::validate(self)
             }
@@ -111,7 +112,8 @@ macro_rules! options {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Backend {
-    /// The best backend of this machine, probed with a real operation at the start.
+    /// The best backend that works on this machine. On Linux it is uring if a real operation on it
+    /// works when the endpoint starts, and readiness otherwise; on Windows it is iocp.
     #[default]
     Auto,
     /// I/O completion ports (Windows).
@@ -138,17 +140,17 @@ pub enum Layout {
     Shared,
 }
 
-/// The memory of waiting receives, on Windows.
+/// The way in which waiting receives hold memory, on Windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReadMode {
-    /// A receive of zero bytes waits without memory; when it completes, the data is read. An idle
-    /// connection holds no buffer, and the system locks no memory for it. Suits the largest number
-    /// of connections.
+    /// A receive of zero bytes waits without memory; when it completes, Posthouse reads the data.
+    /// An idle connection holds no buffer, and the system locks no memory for it. Suits the largest
+    /// number of connections.
     #[default]
     ZeroByte,
-    /// Each waiting receive has a buffer: `pending_reads` of them for a connection. Suits the
-    /// highest throughput.
+    /// Each waiting receive has a buffer. A connection has `pending_reads` waiting receives. Suits
+    /// the highest throughput.
     Pending,
 }
 
@@ -156,7 +158,8 @@ pub enum ReadMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hello {
-    /// A peer may send a hello. IOCPS peers and short scripts need none.
+    /// A peer may send a hello, but need not. Peers without the protocol of Posthouse, such as
+    /// short scripts and peers of the old server class IOCPS, can connect.
     #[default]
     Optional,
     /// The first frame of a peer must be a hello; otherwise the connection is closed.
@@ -169,8 +172,8 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const MAX_BYTES: u64 = 1 << 40;
 
 options! {
-    /// The options of an endpoint: its workers and its totals. Every field has a useful default;
-    /// change only the ones you need:
+    /// The options of an endpoint: its workers, and its limits over all connections together. Every
+    /// field has a useful default; change only those that you need:
     ///
     /// ```
     /// use posthouse::EndpointOptions;
@@ -190,19 +193,20 @@ options! {
         /// with "iocp", pinned with the others).
         pub layout, with_layout: Layout = Layout::Auto;
         /// The maximum number of connections at the same time, accepted and outgoing, 1 to 1000000.
-        /// Over it an accepted peer is reset, counted as refused and logged, and a connect fails.
-        /// An idle connection takes about 600 bytes.
+        /// If the endpoint has that many, it resets a further accepted peer, counts it as refused
+        /// and logs it; a further connect fails. An idle connection takes about 600 bytes.
         pub max_connections, with_max_connections: usize = 16_384, 1_u64 => MAX_CONNECTIONS;
-        /// The maximum number of accepted connections from one IP address, over all listeners. Over
-        /// it the peer is reset, counted as refused and logged. Loopback addresses are exempt.
-        /// 0: no limit.
+        /// The maximum number of accepted connections from one IP address, over all listeners
+        /// together. If an address has that many, a further peer from it is reset, counted as
+        /// refused and logged. Loopback addresses are exempt. 0: no limit.
         pub max_connections_per_address, with_max_connections_per_address: usize = 64;
         /// The maximum number of bytes that partly received frames of all connections may hold
-        /// together. Over it the connection that needs more is closed.
+        /// together. If a frame would exceed this maximum, its connection is closed.
         pub assembly_bytes, with_assembly_bytes: usize = 256 * 1024 * 1024, 1_u64 => MAX_BYTES;
         /// The time for connections to close gracefully in a shutdown, in ms. Connections that
-        /// remain after it are reset. It counts for the program (Ctrl-C, SIGTERM) and if the last
-        /// Endpoint handle is dropped; a call of Endpoint::shutdown has its own time.
+        /// remain after it are reset. This time applies if the program `posthouse` gets Ctrl-C or
+        /// SIGTERM, and if the last Endpoint handle is dropped. A call of Endpoint::shutdown gives
+        /// its own time.
         pub shutdown_timeout_ms, with_shutdown_timeout_ms: u64 = 5_000, 1_u64 => DAY_MS;
         /// The time after which the log names a callback that still runs, in ms. 0: never.
         pub handler_overrun_ms, with_handler_overrun_ms: u64 = 1_000, 0_u64 => DAY_MS;
@@ -210,8 +214,9 @@ options! {
 }
 
 options! {
-    /// The options of a connection. A [`Listener`](crate::Listener) has them for the peers that it
-    /// accepts, and a [`Target`](crate::Target) for the connection to it.
+    /// The options of a connection. A [`Listener`](crate::Listener) holds the options of the
+    /// connections that it accepts, and a [`Target`](crate::Target) those of the connection to this
+    /// target.
     ///
     /// ```
     /// use posthouse::{ConnectionOptions, Listener};
@@ -222,47 +227,52 @@ options! {
     pub struct ConnectionOptions {
         /// The maximum payload of a message from a peer, in bytes, 64 to 16777214. A larger frame
         /// closes the connection when its header arrives, before memory is allocated. It is also
-        /// the maximum for messages to a peer that has not announced its own in a hello.
+        /// the maximum payload of a message to a peer, if the peer has not announced a maximum of
+        /// its own in a hello.
         pub max_frame_bytes, with_max_frame_bytes: usize = 1024 * 1024,
             posthouse_wire::MIN_PEER_PAYLOAD_BYTES => posthouse_wire::MAX_PAYLOAD_BYTES;
-        /// The maximum number of bytes queued for the peer. Over it a send from another thread
-        /// fails with QueueFull, and a send from a callback closes the connection. An empty queue
-        /// always takes one message.
+        /// The maximum number of bytes queued for the peer. If a message would exceed it, a send
+        /// from another thread fails with QueueFull, and a send from a callback closes the
+        /// connection. An empty queue always takes one message.
         pub send_queue_bytes, with_send_queue_bytes: usize = 1024 * 1024, 1_u64 => 1_u64 << 33;
         /// Whether an accepted peer must open with a hello (native framing only): "optional" or
-        /// "required". A key requires a hello, too. A peer that sends another frame first, or no
-        /// hello within close_timeout_ms, is closed.
+        /// "required". A key requires a hello, too. If a hello is required and the peer sends
+        /// another frame first, or no hello within close_timeout_ms, its connection is closed.
         pub hello, with_hello: Hello = Hello::Optional;
         /// The time for the handler to admit an accepted peer (Peer::admit), in ms. Before the
         /// admission the payload of a message is limited to 16 KiB; after this time the connection
         /// is closed. 0: every peer is admitted at once.
         pub admission_timeout_ms, with_admission_timeout_ms: u64 = 0, 0_u64 => DAY_MS;
-        /// The time for an accepted peer to send its first message, in ms. After it the connection
-        /// is closed. 0: no limit.
+        /// The time for an accepted peer to send its first message, in ms. After this time the
+        /// connection is closed. 0: no limit.
         pub first_message_timeout_ms, with_first_message_timeout_ms: u64 = 0, 0_u64 => DAY_MS;
         /// The time of silence after which this side sends a ping to a peer with hello, in ms, at
-        /// least 10. After two and a half times as much silence the connection is closed. 0: no
+        /// least 10. After two and a half times as long a silence the connection is closed. 0: no
         /// pings, and silence closes no connection.
         pub heartbeat_ms, with_heartbeat_ms: u64 = 10_000, 0_u64 => DAY_MS;
         /// The maximum time from the first to the last byte of a frame, in ms. After 5 s the mean
-        /// rate of the frame must also be at least 240 bytes per second. A slower peer is closed.
+        /// rate of the frame must also be at least 240 bytes per second. The connection of a slower
+        /// peer is closed.
         pub frame_timeout_ms, with_frame_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
-        /// The time over which the output progress of a peer is measured, in ms. A peer that takes
-        /// less than 240 bytes per second of its queue over this time is closed.
+        /// The time over which Posthouse measures how fast a peer takes its output, in ms. If a
+        /// peer takes, on average over this time, less than 240 bytes per second from its queue,
+        /// its connection is closed.
         pub stall_timeout_ms, with_stall_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
         /// The time to establish an outgoing connection, including look-up and hello, in ms. After
-        /// it the attempt has failed.
+        /// this time the attempt has failed.
         pub connect_timeout_ms, with_connect_timeout_ms: u64 = 10_000, 1_u64 => DAY_MS;
         /// The time for a graceful close, in ms: for the queued output to leave and for the peer to
-        /// end its side. After it the connection is closed. Also the time for a required hello.
+        /// end its side. After this time the connection is reset. It is also the time for a
+        /// required hello.
         pub close_timeout_ms, with_close_timeout_ms: u64 = 5_000, 1_u64 => DAY_MS;
-        /// The maximum number of requests that wait for their replies, in each direction. Over it a
-        /// request fails at once: this side's with RequestError::TooMany, the peer's is rejected.
-        /// A waiting request takes about 100 bytes.
+        /// The maximum number of requests that wait for their replies, in each direction. If that
+        /// many wait, a further request fails at once: this side's request with
+        /// RequestError::TooMany; the peer's request is rejected. A waiting request takes about 100
+        /// bytes.
         pub max_requests, with_max_requests: usize = 1024, 0_u64 => 1_000_000_u64;
-        /// The maximum number of concurrent file transfers of the connection that each side has
-        /// begun, 0 to 100. Over it this side's own wait, and the peer's are rejected as busy. 0:
-        /// the peer can begin none.
+        /// The maximum number of file transfers that each side can have begun at the same time on
+        /// the connection, 0 to 100. Further transfers that this side begins wait; those that the
+        /// peer begins are rejected as busy. 0: the peer can begin none.
         pub max_transfers, with_max_transfers: usize = 16, 0_u64 => 100_u64;
         /// The idle time-out of file transfers, in ms. If the peer sends no frame of any transfer
         /// for this time, the transfers that wait for it are cancelled.
@@ -271,15 +281,15 @@ options! {
 }
 
 options! {
-    /// The options of an endpoint that only measurements justify: measure before and after a
-    /// change.
+    /// The options of an endpoint that you should change only because of a measurement: measure
+    /// before and after the change.
     pub struct Tuning {
         /// The number of pending receives on a connection, 1 to 32. It has an effect in the shared
         /// layout only: the pinned layout has one continuous receive.
         pub pending_reads, with_pending_reads: usize = 1, 1_u64 => 32_u64;
-        /// The memory of waiting receives, on Windows only: "zero-byte" (no buffer until data
-        /// arrives) or "pending" (each receive has a buffer from the start). On other systems an
-        /// idle connection never holds a buffer.
+        /// The way in which waiting receives hold memory, on Windows only: "zero-byte" (a receive
+        /// has no buffer until data arrives) or "pending" (each receive has a buffer from the
+        /// start). On other systems an idle connection never holds a buffer.
         pub read_mode, with_read_mode: ReadMode = ReadMode::ZeroByte;
         /// The size of a receive buffer in bytes, 1 KiB to 1 MiB. An idle connection holds no
         /// buffer, except with read_mode "pending".
@@ -287,12 +297,12 @@ options! {
             1024_u64 => 1024_u64 * 1024;
         /// The maximum number of free receive buffers that are kept for reuse. 0: none is kept.
         pub max_free_buffers, with_max_free_buffers: usize = 256, 0_u64 => 1_000_000_u64;
-        /// The high-water mark of a send queue, in bytes. Over it an accepted peer is not read
-        /// until its queue is below queue_low_bytes. If send_queue_bytes is smaller, that value is
-        /// the mark.
+        /// The high-water mark of a send queue, in bytes. If the queue of an accepted peer is
+        /// longer, Posthouse does not read from the peer until the queue is below queue_low_bytes.
+        /// If send_queue_bytes is smaller than this option, the mark is send_queue_bytes.
         pub queue_high_bytes, with_queue_high_bytes: usize = 256 * 1024, 1_u64 => MAX_BYTES;
-        /// The low-water mark of a send queue, in bytes, at most queue_high_bytes. Below it the
-        /// peer is read again, and Handler::writable is called.
+        /// The low-water mark of a send queue, in bytes, at most queue_high_bytes. When the queue
+        /// is below the mark, Posthouse reads from the peer again and calls Handler::writable.
         pub queue_low_bytes, with_queue_low_bytes: usize = 64 * 1024;
         /// The maximum number of messages of one connection that a worker handles before it serves
         /// other connections.
@@ -301,16 +311,17 @@ options! {
         /// other connections.
         pub turn_bytes, with_turn_bytes: usize = 64 * 1024, 1_u64 => MAX_BYTES;
         /// The maximum number of posts (messages and tasks from other threads) that wait, for each
-        /// I/O worker in the pinned layout, for each connection in the shared layout. Over it
-        /// Endpoint::send, run and others fail with Busy.
+        /// I/O worker in the pinned layout, for each connection in the shared layout. If that many
+        /// wait, Endpoint::send, run and others fail with Busy.
         pub max_posts, with_max_posts: usize = 65_536, 1_u64 => 1_u64 << 30;
-        /// The maximum number of file bytes in one chunk frame, 1 KiB to 8 MiB. A message waits for
-        /// at most one chunk. On a slow line the chunks become smaller. Each file that is sent
-        /// holds up to two chunks in memory, and each connection one more.
+        /// The maximum number of file bytes in one chunk frame, 1 KiB to 8 MiB. A message never
+        /// waits behind more than one chunk. On a slow line the chunks become smaller. Each file
+        /// that is sent holds up to two chunks in memory, and each connection one more.
         pub chunk_bytes, with_chunk_bytes: usize = 256 * 1024, 1024_u64 => 8_u64 * 1024 * 1024;
         /// The maximum number of file bytes of one connection that have been received and not
-        /// written. With many files at the same time each may have 128 KiB even if their sum is
-        /// larger. The memory is held only while the disk is slower than the line.
+        /// written. If many files arrive at the same time, each may have 128 KiB of unwritten
+        /// bytes, even if all together exceed this maximum. The memory is held only while the disk
+        /// is slower than the line.
         pub transfer_window_bytes, with_transfer_window_bytes: usize = 4 * 1024 * 1024,
             1024_u64 => MAX_BYTES;
         /// The maximum number of connections that the system queues before they are accepted, for

@@ -13,7 +13,7 @@ use crate::shared::Shared;
 use crate::sync::Arc;
 use crate::transfers::driver::TransferCommand;
 
-/// The sending half of a [`Peer`](crate::Peer), without its state. See
+/// The sending half of a [`Peer`](crate::Peer), without the state of the connection. See
 /// [`Peer::split`](crate::Peer::split).
 pub struct Output<'a> {
     pub(crate) strand: &'a mut Strand,

@@ -159,11 +159,16 @@ impl<'a, H: Handler> Peer<'a, H> {
     /// Queues a message. It is sent when the callback returns, together with everything else that
     /// is queued, in the order of the calls.
     ///
-    /// The call cannot fail. These messages close the connection, with a reason for
-    /// `disconnected`: a message that exceeds
-    /// [`send_queue_bytes`](crate::ConnectionOptions::send_queue_bytes) because the peer does not
-    /// read, a message larger than the peer accepts, a kind from 4 to 31 after both sides have said
-    /// hello, and a kind other than 0 or a delimiter in the payload if the framing cannot carry it.
+    /// The call cannot fail. Instead, a message closes the connection, with a reason for
+    /// `disconnected`, if one of these is true:
+    ///
+    /// - the queue would exceed [`send_queue_bytes`](crate::ConnectionOptions::send_queue_bytes),
+    ///   because the peer does not read;
+    /// - the message is larger than the peer accepts;
+    /// - its kind is 4 to 31, and both sides have said hello;
+    /// - the framing cannot carry its kind, because the kind is not 0, or its payload, because the
+    ///   payload contains the delimiter.
+    ///
     /// The call has no effect on a connection that is closing.
     pub fn send(&mut self, kind: u8, payload: &[u8]) {
         self.output.send(kind, payload);
@@ -174,7 +179,7 @@ impl<'a, H: Handler> Peer<'a, H> {
     /// connection.
     ///
     /// At most [`max_requests`](crate::ConnectionOptions::max_requests) requests can wait for their
-    /// replies, at about 100 bytes each; over that bound `then` runs at once with
+    /// replies, at about 100 bytes each; if that many wait, `then` runs at once with
     /// [`RequestError::TooMany`].
     ///
     /// ```
@@ -224,9 +229,9 @@ impl<'a, H: Handler> Peer<'a, H> {
     }
 
     /// Offers a file to the peer. The file is opened and read in the background, so the call does
-    /// not block; [`Handler::transferred`] gets the result. If
-    /// [`max_transfers`](crate::ConnectionOptions::max_transfers) are active, at most 4096 more
-    /// wait for their turn. The call has no effect on a connection that is closing.
+    /// not block; [`Handler::transferred`] gets the result. If as many transfers as
+    /// [`max_transfers`](crate::ConnectionOptions::max_transfers) are active, up to 4096 more wait
+    /// for their turn. The call has no effect on a connection that is closing.
     ///
     /// ```
     /// # use posthouse::{Directory, Handler, Peer, Source};
@@ -303,7 +308,9 @@ impl<'a, H: Handler> Peer<'a, H> {
         }
     }
 
-    /// Returns the time since the endpoint started, as of this turn. In simulation it is virtual.
+    /// Returns the time since the endpoint started. A worker reads the clock once for several
+    /// callbacks, so within one callback the time does not advance. In simulation the time is
+    /// virtual.
     pub fn now(&self) -> Duration {
         self.output.now
     }
@@ -336,10 +343,10 @@ impl<'a, H: Handler> Peer<'a, H> {
         self.output.strand.admit(self.output.now);
     }
 
-    /// Stops the delivery of messages of this peer until
-    /// [`resume_reading`](Self::resume_reading). The data stays in the system's buffers, which
-    /// slows the peer down. Meanwhile its pings are not answered, but this side sends pings, so
-    /// that the peer does not take it for silent.
+    /// Stops the delivery of messages of this peer until [`resume_reading`](Self::resume_reading).
+    /// The data stays in the system's buffers, which slows the peer down. Meanwhile Posthouse does
+    /// not answer the peer's pings, but it sends pings of its own, so that the peer does not take
+    /// this side for silent.
     pub fn pause_reading(&mut self) {
         self.output.strand.paused = true;
     }

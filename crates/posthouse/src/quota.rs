@@ -86,9 +86,9 @@ impl Quota {
         !is_over
     }
 
-    /// Takes the result of a new count. `before` is [`Used::spent`] when the count began. Files that
-    /// arrived during the count, and data that active transfers have written, may count twice: too
-    /// much is safer than too little.
+    /// Takes the result of a new count. `before` is [`Used::spent`] when the count began. Files
+    /// that arrived during the count, and data that active transfers have written, may count
+    /// twice: too much is safer than too little.
     pub(crate) fn counted(&self, there: Amount, before: Amount) {
         let mut used = lock(&self.used);
         let mut since = used.spent;

@@ -1,4 +1,4 @@
-//! The seam for encryption: a layer between the bytes of a connection and its frames.
+//! The interface for encryption: a record layer between the bytes of a connection and its frames.
 
 mod cut;
 
@@ -54,7 +54,8 @@ pub enum Opened {
     },
     /// The record is not whole.
     Partial {
-        /// The number of bytes for the next attempt, which is more than `records` has now.
+        /// The number of bytes that `records`, the argument of the method, must have before the
+        /// next attempt. It is more than `records` has now.
         needed: usize,
     },
     /// The peer has ended its side of the stream.

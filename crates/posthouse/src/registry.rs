@@ -41,7 +41,8 @@ struct Slots {
     used: u32,
 }
 
-/// The addresses and counts of a connection, for other threads. Its strand updates them.
+/// The addresses and counts of a connection, for other threads. The connection's strand updates
+/// them.
 #[derive(Debug)]
 pub(crate) struct ConnectionStats {
     pub(crate) id: PeerId,
@@ -56,8 +57,8 @@ pub(crate) struct ConnectionStats {
     messages_sent: AtomicU64,
 }
 
-/// Adds to a count. Only one strand writes it, so a load and a store suffice, without a locked
-/// instruction.
+/// Adds to a count. Only one strand writes the count, so a load and a store suffice, without a
+/// locked instruction.
 fn count(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
 }

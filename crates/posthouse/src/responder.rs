@@ -40,7 +40,7 @@ pub struct Responder<'a> {
     peer: PeerId,
     id: u32,
     max_payload_bytes: usize,
-    /// The frame of the answer, once the callback has given it.
+    /// The encoded frame of the answer; empty until the callback has answered.
     frame: &'a mut Vec<u8>,
     answer: Answer,
 }
@@ -49,7 +49,7 @@ pub struct Responder<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     None,
-    /// The frame is complete.
+    /// The callback has answered: the frame of the reply is encoded and ready to be queued.
     Framed,
     Taken,
     Failed(SendError),
@@ -65,14 +65,15 @@ impl<'a> Responder<'a> {
         Self { shared, peer, id, max_payload_bytes, frame, answer: Answer::None }
     }
 
-    /// Answers the request. A reply that is larger than the peer accepts closes the connection, as
-    /// an invalid message does.
+    /// Answers the request. If the reply is larger than the peer accepts, the connection is closed,
+    /// as it is after an invalid message.
     pub fn reply(&mut self, kind: u8, payload: &[u8]) {
         self.answer(ReplyStatus::Ok, kind, payload);
     }
 
     /// Rejects the request. The peer gets the text as
-    /// [`RequestError::Rejected`](crate::RequestError::Rejected), cut to the size that it accepts.
+    /// [`RequestError::Rejected`](crate::RequestError::Rejected), cut to the size that the peer
+    /// accepts.
     pub fn reject(&mut self, text: &str) {
         self.answer(ReplyStatus::Refused, 0, cut(text.as_bytes(), self.max_payload_bytes));
     }
@@ -139,9 +140,10 @@ impl<'a> Responder<'a> {
 /// [`Responder::take`] returns it.
 ///
 /// It does not keep the endpoint running or the connection open. Dropping it rejects the request.
-/// It costs about 40 bytes, and 8 more in the connection, which can have at most
-/// [`max_requests`](crate::ConnectionOptions::max_requests) unanswered requests. The place for a
-/// rejection is reserved when the request arrives, so a full send queue cannot make it fail.
+/// It takes about 40 bytes, and its connection 8 more. A connection can have at most
+/// [`max_requests`](crate::ConnectionOptions::max_requests) unanswered requests. Posthouse reserves
+/// room for a rejection when the request arrives, so a rejection never fails because the send queue
+/// is full.
 #[derive(Debug)]
 #[must_use = "dropping it rejects the request"]
 pub struct OwnedResponder {
@@ -161,8 +163,8 @@ impl OwnedResponder {
     ///
     /// # Errors
     ///
-    /// [`SendError::NotConnected`] if the connection has ended. After any other error, because the
-    /// reply is too large or the send queue is full, the request is rejected.
+    /// [`SendError::NotConnected`] if the connection has ended. If the reply is too large or the
+    /// send queue is full, the call returns another error, and Posthouse rejects the request.
     pub fn reply(mut self, kind: u8, payload: &[u8]) -> Result<(), SendError> {
         let sent = self.send(ReplyStatus::Ok, kind, payload);
         self.answered = matches!(sent, Ok(()) | Err(SendError::NotConnected));
@@ -170,8 +172,8 @@ impl OwnedResponder {
     }
 
     /// Rejects the request. The peer gets the text as
-    /// [`RequestError::Rejected`](crate::RequestError::Rejected), cut to the size that it accepts.
-    /// The call has no effect if the connection has ended.
+    /// [`RequestError::Rejected`](crate::RequestError::Rejected), cut to the size that the peer
+    /// accepts. The call has no effect if the connection has ended.
     pub fn reject(mut self, text: &str) {
         self.reject_with(text);
     }

@@ -79,9 +79,10 @@ impl Deref for Disk {
 /// The environment variable with the one seed that [`check`] runs.
 const SEED_VARIABLE: &str = "POSTHOUSE_SEED";
 
-/// Runs a scenario once for each seed, with [`Faults::typical`]: delays, cut and reordered
-/// completions and narrow windows, but no fault that ends a connection. For resets, failing
-/// connects and shortages, call `world.faults(Faults::from_seed(world.seed()))` in the scenario.
+/// Runs a scenario once for each seed, with [`Faults::typical`]. These faults delay and reorder
+/// completions, let operations transfer only a part, and narrow the TCP windows, but none of them
+/// ends a connection. For resets, failing connects and shortages of resources, call
+/// `world.faults(Faults::from_seed(world.seed()))` in the scenario.
 ///
 /// With `POSTHOUSE_SEED=N` in the environment it runs seed N only.
 ///
@@ -174,7 +175,8 @@ impl World {
         self.network.dial(parse(address))
     }
 
-    /// Connects a raw stream from this source address, against which the limits per address count.
+    /// Connects a raw stream from this source address. The limits per address count the connection
+    /// for this address.
     ///
     /// # Panics
     ///
@@ -196,7 +198,8 @@ impl World {
         self.network.serve(parse(address))
     }
 
-    /// Makes attempts to connect to the address vanish from now on, as behind a firewall.
+    /// Discards, from now on, every attempt to connect to the address, as a firewall does that
+    /// drops packets.
     ///
     /// # Panics
     ///

@@ -75,11 +75,12 @@ pub struct Stats {
     pub panics: u64,
     /// The number of callbacks that ran longer than `handler_overrun_ms`.
     pub overruns: u64,
-    /// The number of replies that arrived after their request's time-out.
+    /// The number of replies that arrived after the time-out of their request.
     pub late_replies: u64,
     /// The number of operations that were submitted again because the system lacked resources.
     pub shortages: u64,
-    /// The number of pauses of accepting because of a shortage, such as no free descriptor.
+    /// The number of times that a listener stopped accepting for a while because of a shortage, for
+    /// example of descriptors.
     pub accept_pauses: u64,
     /// The number of group messages that a member did not get, because its framing cannot carry
     /// the message or its peer accepts no frame of that size.
@@ -89,7 +90,7 @@ pub struct Stats {
     /// The number of failed transfers.
     pub transfers_failed: u64,
     /// The number of file bytes that the system sent by itself (sendfile, TransmitFile). Posthouse
-    /// did not read them, because it knew their hashes.
+    /// did not read these bytes, because it knew the hashes of the files.
     pub sendfile_bytes: u64,
     /// The number of bytes that partly received frames hold.
     pub assembly_bytes: usize,

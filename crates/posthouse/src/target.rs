@@ -39,7 +39,8 @@ pub struct Target {
 impl Target {
     /// Makes a target from `HOST:PORT`; the host is a name, an IPv4 address, or an IPv6 address in
     /// brackets. If the text is not an address, [`Endpoint::connect`](crate::Endpoint::connect)
-    /// returns the error. To check it earlier, parse it: `"example.org:9990".parse::<Target>()`.
+    /// returns the error. To check the text earlier, parse it:
+    /// `"example.org:9990".parse::<Target>()`.
     #[expect(clippy::needless_pass_by_value, reason = "takes a text, a String or an address")]
     pub fn new(address: impl ToString) -> Self {
         let text = address.to_string();
@@ -64,8 +65,9 @@ impl Target {
         self
     }
 
-    /// Sets a record layer for every connection. It is not part of the interface: it is the seam
-    /// for encryption, and for the tests of the seam.
+    /// Sets the record layer of the connection. This method is not part of the stable interface.
+    /// Encryption will use it, and the tests set a record layer with it that cuts the stream at
+    /// random.
     #[doc(hidden)]
     #[must_use]
     pub fn record_layer(mut self, make: impl MakeRecordLayer + 'static) -> Self {
@@ -80,15 +82,17 @@ impl Target {
         self
     }
 
-    /// Connects without a hello, for an IOCPS server or any server that has the native framing but
-    /// not the protocol. The connection has no requests, heartbeats and transfers then.
+    /// Connects without a hello, for a server that has the native framing but not the protocol of
+    /// Posthouse, such as the old server class IOCPS. The connection then has no requests,
+    /// heartbeats and transfers.
     #[must_use]
     pub fn without_hello(mut self) -> Self {
         self.hello = false;
         self
     }
 
-    /// Sets the key that each side proves to the other. A server that cannot prove it is rejected.
+    /// Sets the key. Each side proves to the other that it knows the key. If the server cannot
+    /// prove that, this side ends the connection.
     #[must_use]
     pub fn key(mut self, key: Key) -> Self {
         self.key = Some(key);
@@ -168,7 +172,7 @@ pub struct ConnectFailure {
 }
 
 impl ConnectFailure {
-    /// Returns the id that `connect` returned.
+    /// Returns the id of the connection, which `connect` returned.
     pub fn id(&self) -> PeerId {
         self.id
     }
@@ -178,7 +182,7 @@ impl ConnectFailure {
         &self.target
     }
 
-    /// Returns the reason of the failure.
+    /// Returns the reason why the attempt failed.
     pub fn reason(&self) -> &DisconnectReason {
         &self.reason
     }

@@ -27,14 +27,15 @@ pub(crate) struct OfferFacts {
 }
 
 impl<'a> Offer<'a> {
-    /// Returns the name: a relative path with `/` between its parts. It is a valid file name on
-    /// every system: it has no `..`, no drive, no device name of Windows, and no character that a
-    /// system gives another meaning.
+    /// Returns the name: a relative path with `/` between its components. It is a valid file name
+    /// on every system: it has no `..`, no drive, no device name of Windows, and no character that
+    /// a system gives another meaning.
     pub fn name(&self) -> &'a str {
         self.name
     }
 
-    /// Returns the size in bytes that the peer announces. Posthouse never accepts more.
+    /// Returns the size in bytes that the peer announces. Posthouse never accepts more bytes than
+    /// that.
     pub fn size(&self) -> u64 {
         self.facts.size
     }
@@ -164,7 +165,7 @@ pub struct Reject {
 }
 
 impl Reject {
-    /// Makes a rejection with a text for the peer. At most 512 bytes of it are sent.
+    /// Makes a rejection with a text for the peer. At most 512 bytes of the text are sent.
     pub fn new(text: impl Into<Box<str>>) -> Self {
         Self { text: text.into() }
     }
@@ -191,7 +192,7 @@ struct Watched {
     name: Box<str>,
     incoming: bool,
     delivery_id: OnceLock<DeliveryId>,
-    /// `u64::MAX` if not known yet.
+    /// The size of the file in bytes; `u64::MAX` if it is not known yet.
     size: AtomicU64,
     moved: AtomicU64,
     resumed_from: AtomicU64,
@@ -237,8 +238,8 @@ impl TransferHandle {
         self.0.incoming
     }
 
-    /// Returns the number that names the delivery of the file. `None` if the offer has not been sent
-    /// or received yet, or has none.
+    /// Returns the number that names the delivery of the file. `None` if the offer has not been
+    /// sent or received yet, or has none.
     pub fn delivery_id(&self) -> Option<DeliveryId> {
         self.0.delivery_id.get().copied()
     }
@@ -287,7 +288,7 @@ pub struct FinishedTransfer {
 }
 
 impl FinishedTransfer {
-    /// Returns the handle, with its final counts. It equals the handle that
+    /// Returns the handle of the transfer, with its final counts. It equals the handle that
     /// [`Peer::offer_file`](crate::Peer::offer_file) or
     /// [`Peer::fetch_file`](crate::Peer::fetch_file) returned.
     pub fn handle(&self) -> &TransferHandle {
@@ -332,9 +333,9 @@ pub struct TransferError {
 pub enum TransferErrorKind {
     /// One side cancelled the transfer.
     Cancelled,
-    /// The handler rejected the file; the text has its reason.
+    /// The handler rejected the file; the text of the error contains the handler's reason.
     Refused,
-    /// The receiver has a file of that name with other content, which is never replaced.
+    /// The receiver has a file of that name with other content, and no file is ever replaced.
     Exists,
     /// The received data differs from the sent data: the hashes differ.
     HashDiffers,
@@ -413,7 +414,7 @@ impl TransferError {
         Self { kind, detail, of_system: false, by_peer: true }
     }
 
-    /// Returns the code for the peer.
+    /// Returns the code of the abort frame for the peer.
     pub(crate) fn code(&self) -> u16 {
         use TransferErrorKind as Kind;
         match self.kind {
@@ -530,8 +531,8 @@ impl std::error::Error for TransferError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FileEntry {
-    /// The name: a relative path with `/` between its parts, as valid as the name of an
-    /// [`Offer`].
+    /// The name: a relative path with `/` between its components. Like the name of an [`Offer`], it
+    /// is valid on every system.
     pub name: Box<str>,
     /// The size in bytes.
     pub size: u64,

@@ -8,7 +8,8 @@ use crate::id::PeerId;
 use crate::stats::Counts;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
 
-/// The callback that a worker runs now, published with relaxed stores, without a clock or a lock.
+/// The callback that a worker runs now. The worker publishes it for the watchdog with relaxed
+/// stores, without a clock or a lock.
 #[derive(Debug)]
 pub(crate) struct CallbackMarker {
     /// The number of begun and ended callbacks; odd exactly while one runs.
@@ -17,7 +18,7 @@ pub(crate) struct CallbackMarker {
     kind: AtomicU64,
 }
 
-/// The kind of a callback that is for no message.
+/// The value of `kind` for a callback that handles no message.
 const NO_KIND: u64 = u64::MAX;
 
 impl Default for CallbackMarker {

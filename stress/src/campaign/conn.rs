@@ -35,7 +35,8 @@ pub(super) struct Conn {
     receives: Receives,
     outgoing: Outgoing,
     incoming: Pattern,
-    /// The received buffer that is kept for a while, with its offset.
+    /// The received buffer that is kept for some calls of [`release`](Self::release), with its
+    /// offset.
     kept: Option<(u32, Buffer)>,
     /// True exactly when everything in flight has been cancelled for the last time.
     let_go: bool,

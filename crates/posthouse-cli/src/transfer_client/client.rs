@@ -44,7 +44,7 @@ pub(super) struct EventForwarder(Sender<Event>);
 /// The state of the connection.
 #[derive(Debug)]
 enum Connection {
-    /// There is none; the next attempt is due at this time.
+    /// There is no connection; the next attempt to connect is due at this time.
     Waiting(Instant),
     Connecting(PeerId),
     Open(PeerId),
@@ -66,7 +66,7 @@ enum Contact {
 /// The reason why the client makes no other attempt to connect.
 #[derive(Debug)]
 pub(crate) enum GaveUp {
-    /// There never was a connection.
+    /// There never was a connection to the server.
     NeverConnected(String),
     /// The connection was lost for too long. A later run may succeed.
     Lost(String),
@@ -91,7 +91,7 @@ impl From<GaveUp> for Failure {
 #[derive(Debug)]
 pub(crate) enum Listing {
     Complete,
-    /// The server refused to list its files: the reason.
+    /// The server refused to list its files, for this reason.
     Refused(String),
 }
 

@@ -50,7 +50,7 @@ pub(super) enum ReportStyle {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Attempt<'a> {
     pub(super) progress: Option<&'a TransferHandle>,
-    /// The time that it took; 0 for a file that the end of the run cut short.
+    /// The time that the attempt took; 0 for a file that the end of the run cut short.
     pub(super) time: Duration,
 }
 
@@ -79,11 +79,11 @@ impl Attempt<'_> {
 pub(super) enum FileEnd<'a> {
     /// The file was transferred, and has this hash.
     Transferred(&'a [u8; 32]),
-    /// The file failed for good: the reason.
+    /// The file failed for good, for this reason.
     Failed(String),
-    /// The file failed for a reason that may be gone in the next run.
+    /// The file failed for this reason, which may be gone in the next run.
     FailedForNow(String),
-    /// The run ended before the file: the reason.
+    /// The run ended before the file was transferred, for this reason.
     Unfinished(&'a str),
 }
 
@@ -101,24 +101,24 @@ pub(crate) struct TransferReport {
 /// The sums of a report. The fields without `skip` are those of the last JSON line.
 #[derive(Debug, Default, Serialize)]
 struct Counts {
-    /// The files that were transferred.
+    /// The number of files that were transferred.
     files: u64,
     failed: u64,
     skipped: u64,
-    /// The files that were not tried to the end.
+    /// The number of files that were not tried to the end.
     left: u64,
     bytes: u64,
-    /// The bytes that were moved, including those of failed and unfinished files.
+    /// The number of bytes that were moved, including those of failed and unfinished files.
     sent_bytes: u64,
-    /// The files to transfer, as far as they are known beforehand.
+    /// The number of files to transfer, as far as they are known beforehand.
     #[serde(skip)]
     expected_files: u64,
     #[serde(skip)]
     expected_bytes: u64,
-    /// The transferred files that the receiver already had.
+    /// The number of transferred files that the receiver already had.
     #[serde(skip)]
     already_there: u64,
-    /// The failed files that may succeed in the next run.
+    /// The number of failed files that may succeed in the next run.
     #[serde(skip)]
     failed_for_now: u64,
 }

@@ -11,9 +11,9 @@ pub use windows::{memory_bytes, opened, ring_mappings, threads};
 /// The resources of which a process must hold as many at the end of a test as before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holdings {
-    /// Open descriptors, or handles.
+    /// The number of open descriptors (Linux) or handles (Windows).
     pub opened: usize,
-    /// Mappings that are shared with the kernel by a ring.
+    /// The number of memory mappings that io_uring rings share with the kernel; 0 on Windows.
     pub ring_mappings: usize,
 }
 
@@ -24,8 +24,8 @@ impl Holdings {
     }
 }
 
-/// Returns whether this Windows is Wine. Wine does not support everything; the tests that depend
-/// on it say which parts.
+/// Returns whether this system is Wine. Wine does not support all of Windows; the tests that ask
+/// say which parts are missing.
 pub fn is_wine() -> bool {
     cfg!(windows) && std::path::Path::new(r"C:\windows\system32\winecfg.exe").exists()
 }
@@ -34,23 +34,23 @@ pub fn is_wine() -> bool {
 mod linux {
     use std::fs;
 
-    /// Open descriptors, or handles.
+    /// Returns the number of open descriptors.
     pub fn opened() -> usize {
         fs::read_dir("/proc/self/fd").expect("a process sees its descriptors").count()
     }
 
-    /// Mappings that are shared with the kernel by a ring.
+    /// Returns the number of memory mappings that io_uring rings share with the kernel.
     pub fn ring_mappings() -> usize {
         let maps = fs::read_to_string("/proc/self/maps").expect("a process sees its mappings");
         maps.lines().filter(|line| line.contains("io_uring")).count()
     }
 
-    /// Threads that run, and those that have just ended.
+    /// Returns the number of threads that run or have just ended.
     pub fn threads() -> usize {
         fs::read_dir("/proc/self/task").expect("a process sees its threads").count()
     }
 
-    /// Memory of this process that is in use (resident).
+    /// Returns the resident memory of this process in bytes.
     pub fn memory_bytes() -> usize {
         let status = fs::read_to_string("/proc/self/status").expect("a process sees its memory");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -60,8 +60,8 @@ mod linux {
     }
 }
 
-/// Under Wine the files of `/proc/self` tell of Wine's own server, which holds what is open in
-/// all processes.
+/// Under Wine the files of `/proc/self` describe Wine's own server, which holds the handles of all
+/// processes.
 #[cfg(windows)]
 mod windows {
     use std::net::UdpSocket;
@@ -83,7 +83,8 @@ mod windows {
     /// them a count, then five words for each handle of the system, the second its process.
     const ALL_HANDLES: i32 = 64;
 
-    /// Open handles, counted one by one: Wine says 0 where it is asked for the number.
+    /// Returns the number of open handles. It counts them one by one, because Wine reports 0 as
+    /// their number.
     pub fn opened() -> usize {
         static SOCKETS: Once = Once::new();
         // The first socket of a process opens what it keeps until it ends.
@@ -111,12 +112,12 @@ mod windows {
         handles[..*count].iter().filter(|[_, process, ..]| *process == own).count()
     }
 
-    /// Mappings that are shared with the kernel by a ring.
+    /// Returns 0: Windows has no rings.
     pub fn ring_mappings() -> usize {
         0
     }
 
-    /// Threads that run.
+    /// Returns the number of threads that run.
     pub fn threads() -> usize {
         // SAFETY: the call takes two numbers.
         let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) };
@@ -138,7 +139,7 @@ mod windows {
         count
     }
 
-    /// Memory of this process that is in use (resident).
+    /// Returns the resident memory of this process in bytes.
     pub fn memory_bytes() -> usize {
         let mut told = PROCESS_MEMORY_COUNTERS::default();
         let bytes = size_of_val(&told) as u32;

@@ -19,8 +19,8 @@ use crate::token::Tag;
 /// The maximum number of waiting peers that are accepted before other sockets have their turn.
 const ACCEPTS_PER_POLL: usize = 16;
 
-/// The maximum number of consecutive peers that left before they were accepted. So many are more
-/// likely caused by the system itself, or by a flood; awaiting the next one at once would use all
+/// The maximum number of consecutive peers that left before they were accepted. The cause of so
+/// many is more likely the system itself, or a flood; awaiting the next peer at once would use all
 /// of a core.
 const MAX_LOST_IN_A_ROW: u32 = 256;
 

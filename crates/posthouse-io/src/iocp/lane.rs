@@ -260,7 +260,7 @@ impl LaneOps for IocpLane {
     }
 }
 
-/// The sockets and the files.
+/// The methods that serve the sockets and the file operations of the lane.
 impl IocpLane {
     fn new(id: LaneId, services: Arc<Services>, core: Arc<IocpCore>) -> Self {
         let counters: Arc<WorkerCounters> = Arc::default();

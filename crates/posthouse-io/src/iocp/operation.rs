@@ -140,11 +140,11 @@ pub(super) struct FreeList {
     boxes: Vec<Box<Operation>>,
 }
 
-/// The maximum number of free boxes that a lane keeps.
+/// The maximum number of boxes of finished operations that a lane keeps for later ones.
 const MAX_FREE: usize = 256;
 
 impl FreeList {
-    /// Returns a box with this operation.
+    /// Returns a box that contains this operation: a free box, or else a new one.
     pub(super) fn take(&mut self, socket: Option<Socket>, work: OperationKind) -> Box<Operation> {
         let overlapped = UnsafeCell::default();
         let number = UnsafeCell::new(0);

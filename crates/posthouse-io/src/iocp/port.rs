@@ -22,7 +22,7 @@ use crate::native::wake::Wake;
 use crate::sync::{Arc, AtomicUsize, Ordering};
 use crate::sys;
 
-/// The keys of the packets of operations and of the waker.
+/// The completion key of a packet that reports the end of an operation.
 const OPERATION: usize = 0;
 const WAKER: usize = 1;
 
@@ -30,18 +30,18 @@ const WAKER: usize = 1;
 #[derive(Clone, Debug)]
 pub(super) struct Port {
     handle: Arc<OwnedHandle>,
-    /// Not zero, and different from all other ports of this process. (A handle can later belong to
-    /// another port.)
+    /// The number of the port. It is not zero, and no other port of this process ever has it. (The
+    /// value of a handle can later belong to another port.)
     number: usize,
 }
 
-/// Ends one worker's wait, with a packet of its own.
+/// The means to end the wait of one worker of the port: it posts a packet with a key of its own.
 #[derive(Debug)]
 pub(crate) struct Waker {
     port: Port,
 }
 
-/// A packet.
+/// The content of a packet.
 pub(super) enum Event {
     Ended(Ended),
     Waker,
@@ -90,8 +90,8 @@ impl Port {
         }
     }
 
-    /// Waits for packets, for at most `limit`, and calls `tell` with at most `N`. Returns their
-    /// number.
+    /// Waits for packets, for at most `limit`, takes at most `N` of them, and calls `tell` with
+    /// each. Returns their number.
     pub(super) fn wait<const N: usize>(
         &self,
         limit: Option<Duration>,
@@ -128,7 +128,7 @@ impl Port {
     }
 }
 
-/// Returns `limit` in the system's unit, rounded up.
+/// Returns the limit of a wait in milliseconds, rounded up. No limit becomes `INFINITE`.
 fn milliseconds(limit: Option<Duration>) -> u32 {
     let Some(limit) = limit else { return INFINITE };
     let rounded = limit.as_nanos().div_ceil(1_000_000);

@@ -95,7 +95,8 @@ impl SocketState {
         cx.buffers.give_back(buffer);
     }
 
-    /// Begins a probe: the system reports when there is something.
+    /// Begins a probe, a receive without memory: it ends when there is something to receive or the
+    /// stream ends.
     fn probe(&mut self, cx: &mut LaneCx<'_>) {
         let submitted = cx.core.functions.probe(self.raw(), cx.socket, cx.free_list);
         match self.count(submitted) {
@@ -107,8 +108,8 @@ impl SocketState {
         }
     }
 
-    /// Handles the end of a probe: there is something to read, the end, or an error. A read returns
-    /// it.
+    /// Handles the end of a probe: there are bytes to read, or the stream has ended, or an error
+    /// occurred. The next read returns which of them it is.
     pub(super) fn on_probe(&mut self, result: Result<(), Error>, cx: &mut LaneCx<'_>) {
         self.own.probing = false;
         match result {
@@ -124,8 +125,8 @@ impl SocketState {
         }
     }
 
-    /// Posts every receive, in order. If the system has no room for one, a probe is placed behind
-    /// the posted receives.
+    /// Posts every waiting receive, in order. If the system has no room for one, a probe is placed
+    /// behind the posted receives.
     fn post_receives(&mut self, cx: &mut LaneCx<'_>) {
         while !self.own.readable
             && let Some(index) = self.first_unposted()

@@ -29,7 +29,7 @@ use crate::token::{Socket, Tag};
 const MAX_SEND_BYTES: u32 = 64 * 1024;
 const MAX_HALVINGS: u32 = 4;
 const LONG: Duration = Duration::from_secs(1);
-/// The factor for bytes of a file, for which no memory is held.
+/// The factor by which a send of bytes of a file may be larger: no memory is held for them.
 const FILE_FACTOR: u32 = 4;
 const _: () = assert!(
     (MAX_SEND_BYTES as u64 * FILE_FACTOR as u64) < i32::MAX as u64,
@@ -54,9 +54,9 @@ pub(super) struct IocpParts {
     /// True exactly when a read may return something: a probe has ended, and no read has come back
     /// empty since.
     pub(super) readable: bool,
-    /// True exactly when a posted receive has come back empty; no more are posted then.
+    /// True exactly when a posted receive has come back empty; then no more receives are posted.
     pub(super) posted_receives_off: bool,
-    /// True exactly while the system has a probe.
+    /// True exactly while the system has a probe of this socket.
     pub(super) probing: bool,
     pub(super) poll: Poll,
 }
@@ -105,7 +105,7 @@ pub(super) struct LaneCx<'a> {
     pub(super) now: Duration,
 }
 
-/// Access to the handle.
+/// The methods that access the handle of the socket and count its operations.
 impl SocketState {
     /// Gives the socket its handle and associates it. A failure is kept for the first operation,
     /// because this function reports none.
@@ -172,7 +172,7 @@ impl SocketState {
     }
 }
 
-/// Polling.
+/// The methods that put the socket into the queue of sockets to poll, and poll it.
 impl SocketState {
     /// Marks the socket as queued if it is ready and not queued yet. Returns whether the caller
     /// must queue it.
@@ -207,7 +207,7 @@ impl SocketState {
     }
 }
 
-/// The operations, and their early end.
+/// The methods that start operations, and those that end them early (cancel, shutdown, reset).
 impl SocketState {
     /// Starts an operation on this socket.
     pub(super) fn submit(&mut self, tag: Tag, op: Op, cx: &mut LaneCx<'_>) {
@@ -358,7 +358,8 @@ impl SocketState {
     }
 }
 
-/// The results of operations.
+/// The methods that handle the end of an operation that was in flight, and complete it or continue
+/// it.
 impl SocketState {
     /// Handles the end of an operation that was in flight.
     pub(super) fn complete(&mut self, mut ended: Ended, cx: &mut LaneCx<'_>) {
@@ -472,8 +473,9 @@ fn fault_of_file(error: Error) -> Option<FileFault> {
     }
 }
 
-/// Does the same for a call that has not begun to send. Then more errors are about the file: an
-/// established connection is neither refused nor unreachable, but the machine with the file can be.
+/// Returns the fault of the file, if an error of a call that sends a file and has not begun to send
+/// is about the file. More errors are about the file then than in [`fault_of_file`]: an established
+/// connection is neither refused nor unreachable, but the machine with the file can be.
 fn fault_of_file_at_once(error: Error) -> Option<FileFault> {
     use Failure::{Other, Refused, Unreachable, Unsupported};
     let is_a_files = matches!(error.failure, Other | Refused | Unreachable | Unsupported);

@@ -23,11 +23,11 @@ pub(crate) struct BlockingPool {
 /// The bounds of a pool.
 #[derive(Debug)]
 pub(crate) struct PoolLimits {
-    /// The name of its threads.
+    /// The name of the pool's threads.
     pub(crate) name: &'static str,
     /// The maximum number of tasks that run at a time.
     pub(crate) max_threads: usize,
-    /// The same maximum while tasks hang.
+    /// The maximum number of tasks that run at a time while tasks hang.
     pub(crate) max_threads_hung: usize,
     /// The time after which running tasks count as hung if none of them has ended.
     pub(crate) stall_timeout: Duration,

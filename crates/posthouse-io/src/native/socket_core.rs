@@ -132,14 +132,15 @@ impl<B: SocketParts> Slot for SocketCore<B> {
     }
 }
 
-/// Access to the handle.
+/// The methods that access the handle of the socket.
 impl<B: SocketParts> SocketCore<B> {
     /// Returns the socket that occupies the slot now.
     pub(crate) fn socket(&self, slot: u32) -> Socket {
         Socket { slot, generation: self.generation }
     }
 
-    /// Returns the handle, which every socket with an operation in progress has.
+    /// Returns the handle of the socket. Panics if the socket has none; a socket with an operation
+    /// in progress always has one.
     pub(crate) fn handle(&self) -> &OwnedHandle {
         self.link.handle().expect("a socket in use has a handle")
     }
@@ -192,7 +193,7 @@ impl<B: SocketParts> SocketCore<B> {
         Some(tag)
     }
 
-    /// Vacates the slot. Dropping the result closes the handle.
+    /// Vacates the slot. If the caller drops the returned link, that closes the handle.
     pub(crate) fn vacate(&mut self) -> Link {
         self.assert_idle();
         self.generation = self.generation.wrapping_add(1);
@@ -207,7 +208,8 @@ impl<B: SocketParts> SocketCore<B> {
     }
 }
 
-/// The checks before an operation starts, and the error that ended the connection.
+/// The methods that check an operation before it starts, and those that record and report the error
+/// that ended the connection.
 impl<B: SocketParts> SocketCore<B> {
     pub(crate) fn check_connect(&self) -> Started {
         assert!(matches!(self.link, Link::Unopened), "a socket connects once");
@@ -258,7 +260,7 @@ impl<B: SocketParts> SocketCore<B> {
     }
 }
 
-/// The waiting receives.
+/// The methods that serve the waiting receives.
 impl<B: SocketParts> SocketCore<B> {
     /// Returns the waiting receives, in the order of their submission.
     pub(crate) fn receives(&mut self) -> impl Iterator<Item = &mut Receive<B::Receive>> {
@@ -289,7 +291,7 @@ impl<B: SocketParts> SocketCore<B> {
         self.input = Input::Receives(Receives::push(before, receive));
     }
 
-    /// Completes a receive with data; a stream continues.
+    /// Completes a receive with data. A streaming receive continues.
     pub(crate) fn give(&mut self, index: usize, outcome: Outcome, done: &mut CompletionQueue) {
         match self.receive(index) {
             Some(&Receive { tag, mode: ReceiveMode::Stream, .. }) => {

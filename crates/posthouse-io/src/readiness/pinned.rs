@@ -34,7 +34,8 @@ pub(crate) struct PinnedLane {
     remote: Arc<LaneRemote<Injected>>,
     poller: Poller,
     table: SlotTable<SocketState>,
-    /// The keys of the sockets to poll, each at most once.
+    /// The keys of the sockets that the lane polls next, in order. Each socket is in the queue at
+    /// most once.
     ready: VecDeque<u64>,
     done: CompletionQueue,
     buffers: LanePool,
@@ -172,7 +173,7 @@ impl LaneOps for PinnedLane {
     }
 }
 
-/// The sockets.
+/// The methods that serve the sockets of the lane.
 impl PinnedLane {
     pub(crate) fn new(
         id: LaneId,

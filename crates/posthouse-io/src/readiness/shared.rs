@@ -224,7 +224,7 @@ impl LaneOps for SharedLane {
     }
 }
 
-/// The sockets.
+/// The methods that serve the sockets of the lane.
 impl SharedLane {
     fn new(services: Arc<Services>, core: Arc<ReadinessCore>) -> Self {
         let counters: Arc<WorkerCounters> = Arc::default();

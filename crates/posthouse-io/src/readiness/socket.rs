@@ -32,9 +32,10 @@ pub(super) type SocketState = SocketCore<ReadinessParts>;
 /// The part of a socket's state that only this backend has.
 #[derive(Debug, Default)]
 pub(super) struct ReadinessParts {
-    /// `READABLE`: a read may return something; no read has come back empty since the last event.
-    /// `WRITABLE`: there may be room to send, or a connect may have ended. `NOT_ONLY_DATA`: a short
-    /// read does not prove that the socket is empty; never removed.
+    /// The readiness of the socket, in three flags. `READABLE`: a read may return something; no
+    /// read has come back empty since the last event. `WRITABLE`: there may be room to send, or a
+    /// connect may have ended. `NOT_ONLY_DATA`: a short read does not prove that the socket is
+    /// empty; this flag is never removed.
     ready: Readiness,
     /// True exactly when the socket is queued to be polled.
     queued: bool,
@@ -47,7 +48,7 @@ impl SocketParts for ReadinessParts {
     type Connect = Tag;
     type Accept = Tag;
     type Receive = ();
-    /// Boxed, because few sockets have one.
+    /// A waiting send. It is boxed, because few sockets have one.
     type Send = Box<WaitingSend>;
 }
 
@@ -85,7 +86,7 @@ enum Sendfile {
     InFlightAtEnd,
 }
 
-/// Polling.
+/// The methods that record the readiness that the system reports, and poll the socket.
 impl SocketState {
     /// Gives the socket its handle, and registers it. A failure is kept for the first operation,
     /// because this function reports none.
@@ -145,7 +146,7 @@ impl SocketState {
     }
 }
 
-/// The operations, and their early end.
+/// The methods that start operations, and those that end them early (cancel, shutdown, reset).
 impl SocketState {
     /// Starts an operation on this socket.
     pub(super) fn submit(
@@ -268,7 +269,7 @@ impl SocketState {
     }
 }
 
-/// The system calls.
+/// The methods that make the system calls of waiting operations: accept, receive, send.
 impl SocketState {
     fn accept_some(&mut self, tag: Tag, done: &mut CompletionQueue) {
         for _ in 0..ACCEPTS_PER_POLL {
@@ -344,7 +345,7 @@ impl SocketState {
     }
 }
 
-/// The sends on a thread of the file pool.
+/// The methods that pass a send to a thread of the file pool, and take its result.
 impl SocketState {
     /// Takes the send for a thread of the file pool if its next segment lies in a file and the
     /// socket has room.

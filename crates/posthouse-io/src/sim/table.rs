@@ -5,24 +5,25 @@ use super::listener::Listening;
 use super::stream::Stream;
 use crate::token::Socket;
 
-/// The owner of a socket.
+/// The holder of a socket: the lane that serves it, a script of a test, or nobody yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// An accept queue, or a value that is not registered with a lane yet.
+    /// No lane and no script holds the socket yet: it waits in a listener's accept queue, or the
+    /// program has it as a value that it has not registered with a lane.
     Nobody,
-    /// A script outside of any port.
+    /// A script of a test, which uses the simulated network without a port.
     Script,
     Lane(LaneAddr),
 }
 
-/// An occupied slot.
+/// The content of an occupied slot of the table.
 pub(super) struct Entry {
     pub(super) owner: Owner,
-    /// The number of operations whose terminal completion has not been taken.
+    /// The number of the socket's operations whose terminal completion has not been taken.
     pub(super) in_flight: u32,
-    /// The number of completions of its operations that wait to be taken.
+    /// The number of completions of the socket's operations that wait to be taken.
     pub(super) queued: u32,
-    /// True exactly when a `Close` has been submitted.
+    /// True exactly when a `Close` of the socket has been submitted.
     pub(super) closing: bool,
     pub(super) kind: SocketKind,
 }
@@ -38,8 +39,8 @@ struct Slot {
     entry: Option<Entry>,
 }
 
-/// The table of all sockets and listeners. A freed slot is the next to be used, so that a stale
-/// name meets another socket in its slot as soon as possible.
+/// The table of all sockets and listeners. A freed slot is the next to be used: if something still
+/// uses the name of a closed socket, it meets another socket in the slot as soon as possible.
 #[derive(Default)]
 pub(super) struct Table {
     slots: Vec<Slot>,
@@ -65,13 +66,14 @@ impl Table {
         self.free.push(socket.slot);
     }
 
-    /// Returns the entry, unless the name is stale.
+    /// Returns the entry of a socket; `None` if the socket is closed and its slot is free or
+    /// reused.
     pub(super) fn entry(&mut self, socket: Socket) -> Option<&mut Entry> {
         let place = self.slots.get_mut(socket.slot as usize)?;
         place.entry.as_mut().filter(|_| place.generation == socket.generation)
     }
 
-    /// Returns the stream, unless the name is stale or belongs to a listener.
+    /// Returns the stream of a socket; `None` if the socket is closed or is a listener.
     pub(super) fn stream(&mut self, socket: Socket) -> Option<&mut Stream> {
         match &mut self.entry(socket)?.kind {
             SocketKind::Stream(stream) => Some(stream),
@@ -79,7 +81,7 @@ impl Table {
         }
     }
 
-    /// Returns the listener, unless the name is stale or belongs to a stream.
+    /// Returns the listener of a socket; `None` if the socket is closed or is a stream.
     pub(super) fn listener(&mut self, socket: Socket) -> Option<&mut Listening> {
         match &mut self.entry(socket)?.kind {
             SocketKind::Listener(listener) => Some(listener),

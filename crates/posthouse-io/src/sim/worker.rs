@@ -20,7 +20,7 @@ const MAX_BATCH_SHARED: usize = 16;
 enum State {
     Runnable,
     Running,
-    /// With its entry in `World::timers`, if it has a deadline.
+    /// The worker sleeps. If it has a deadline, `World::timers` has an entry for it at this time.
     Sleeping(Option<Nanos>),
     Ended,
 }
@@ -75,7 +75,7 @@ impl World {
 
     // ---- waking ----
 
-    /// Makes a sleeping worker runnable, and does nothing to any other.
+    /// Makes a worker runnable if it sleeps.
     pub(super) fn make_runnable(&mut self, worker: usize) {
         let State::Sleeping(deadline) = self.workers[worker].state else { return };
         if let Some(at) = deadline {
@@ -254,7 +254,8 @@ impl World {
         yes
     }
 
-    /// Returns the maximum number of completions for a step.
+    /// Draws the maximum number of completions for the next step of a worker, from 1 to the largest
+    /// batch of the layout.
     fn batch(&mut self, layout: Layout) -> usize {
         let most = match layout {
             Layout::Pinned => MAX_BATCH_PINNED,

@@ -151,7 +151,7 @@ impl LaneOps for UringLane {
     }
 }
 
-/// The requests and their completions.
+/// The methods that submit the lane's requests, and handle their completions.
 impl UringLane {
     /// Returns the lane of this thread; no other thread may use it.
     pub(crate) fn new(

@@ -36,7 +36,7 @@ const WORKS: &str = "a ring that worked once continues to work";
 pub(crate) struct Ring {
     /// Dropped manually, after a successful drain or never.
     queues: ManuallyDrop<Queues>,
-    /// The requests that found the submission queue full, in order.
+    /// The requests that wait because they found the submission queue full, in order.
     waiting: VecDeque<squeue::Entry>,
     /// The number of requests whose last completion has not been taken.
     in_flight: usize,
@@ -48,15 +48,16 @@ struct Queues {
     buffers: LanePool,
 }
 
-/// One completion.
+/// A completion of a request, taken from the completion queue of the ring.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cqe {
     pub(super) request: Request,
     /// The value that the system call would have returned.
     pub(super) result: Result<usize, Errno>,
-    /// True exactly when the request continues.
+    /// True exactly when the request continues, so that more completions of it follow.
     pub(super) more: bool,
-    /// The number of the buffer with the received bytes.
+    /// The number of the buffer with the received bytes; `None` if the kernel used no buffer of the
+    /// group.
     pub(super) buffer: Option<u16>,
 }
 
@@ -136,7 +137,8 @@ impl Ring {
         self.try_enter(limit).expect(WORKS);
     }
 
-    /// Acts as [`enter`](Self::enter), on a ring that may not work.
+    /// Submits and waits as [`enter`](Self::enter) does, on a ring that may not work: returns the
+    /// error of the system.
     pub(super) fn try_enter(&mut self, mut limit: Option<Duration>) -> io::Result<()> {
         while !self.move_waiting() {
             if !self.call(Some(Duration::ZERO))? {

@@ -14,21 +14,21 @@ use crate::token::Tag;
 const MAX_SEGMENTS: usize = 64;
 /// The maximum number of bytes of a file that are read and sent at a time.
 const MAX_LOADED: usize = 256 * 1024;
-/// The maximum number of free boxes that a lane keeps for later sends.
+/// The maximum number of boxes of finished [`SendRequest`]s that a lane keeps for later sends.
 const MAX_FREE: usize = 256;
 
-/// One send.
+/// A send, with all memory that the kernel needs for its requests.
 pub(super) struct SendRequest {
     tag: Tag,
     gather: Gather,
-    /// True exactly when its cancellation has been requested.
+    /// True exactly when the cancellation of the send has been requested.
     cancel_requested: bool,
     stage: Stage,
     header: libc::msghdr,
     segments: [libc::iovec; MAX_SEGMENTS],
 }
 
-/// The present request of a send.
+/// The present request of a send to the kernel.
 enum Stage {
     /// The kernel sends from memory.
     Sending,
@@ -63,8 +63,8 @@ impl SendRequest {
         })
     }
 
-    /// Requests the cancellation. Returns whether this is the first request, in which case the
-    /// caller must submit a cancel to the kernel.
+    /// Requests the cancellation of the send. Returns whether this is the first request, in which
+    /// case the caller must submit a cancel to the kernel.
     pub(super) fn request_cancel(&mut self) -> bool {
         !std::mem::replace(&mut self.cancel_requested, true)
     }
@@ -105,7 +105,7 @@ impl SendRequest {
         entry.flags(flags.cast_unsigned()).build()
     }
 
-    /// Describes the memory that comes next.
+    /// Fills the header and the segments with the memory that is sent next.
     fn point(&mut self) {
         let Self { gather, header, segments, .. } = self;
         let mut used = 0;

@@ -30,7 +30,7 @@ pub(super) type SocketState = SocketCore<UringParts>;
 pub(super) struct UringParts {
     /// The number of requests in flight that refer to this socket, cancels included.
     requests: u16,
-    /// The request that serves `input`.
+    /// The state of the request that serves the input of the socket.
     serving: Serving,
 }
 
@@ -39,15 +39,16 @@ const _: () = assert!(size_of::<SocketState>() <= 48, "the I/O state of an idle 
 /// The state of the one request that serves the input of a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Serving {
-    /// The kernel has no request.
+    /// The kernel has no request for the input of the socket.
     #[default]
     Nothing,
-    /// The kernel has a request.
+    /// The kernel has a request for the input of the socket.
     Armed,
-    /// The kernel has a request whose cancellation has been requested.
+    /// The kernel has a request for the input of the socket, and its cancellation has been
+    /// requested.
     Cancelling,
-    /// The kernel has no request, because the group had no buffers; the socket is queued to wait
-    /// for some.
+    /// The kernel has no request for the input of the socket, because the group had no buffers; the
+    /// socket is queued to wait for buffers.
     Starved,
 }
 
@@ -76,7 +77,7 @@ pub(super) struct LaneCx<'a> {
     pub(super) multishot: bool,
 }
 
-/// The requests that refer to a socket.
+/// The methods that pass requests about a socket to the kernel, and cancel them.
 impl SocketState {
     /// Counts a completion, and checks that it belongs to this socket. Returns the socket.
     pub(super) fn count(&mut self, completed: Cqe) -> Socket {
@@ -152,7 +153,8 @@ impl SocketState {
     }
 }
 
-/// The operations, and their early end.
+/// The methods that start operations, and those that end them early (cancel, close, shutdown,
+/// reset).
 impl SocketState {
     /// Starts an operation on this socket.
     pub(super) fn submit(&mut self, tag: Tag, op: Op, cx: &mut LaneCx<'_>) {
@@ -271,15 +273,15 @@ impl SocketState {
     }
 }
 
-/// The request that serves the input.
+/// The methods that submit and end the one request that serves the input of the socket.
 impl SocketState {
-    /// Returns whether the kernel has that request.
+    /// Returns whether the kernel has the request that serves the input.
     fn is_served(&self) -> bool {
         matches!(self.own.serving, Serving::Armed | Serving::Cancelling)
     }
 
-    /// Records a completion of that request. Returns `None` if the request continues. After its
-    /// last completion, returns whether its cancellation had been requested.
+    /// Records a completion of the request that serves the input. Returns `None` if the request
+    /// continues. After its last completion, returns whether its cancellation had been requested.
     fn end_serving(&mut self, completed: Cqe) -> Option<bool> {
         if completed.more {
             return None;
@@ -330,7 +332,7 @@ impl SocketState {
     }
 }
 
-/// The completions of requests.
+/// The methods that handle the completions of the socket's requests.
 impl SocketState {
     /// Handles a completion of a request of this socket. Returns whether the socket now waits for
     /// buffers.
@@ -403,7 +405,7 @@ impl SocketState {
         cx.done.fail(connect.tag, error);
     }
 
-    /// Returns whether the socket waits for buffers.
+    /// Handles a completion of a receive request. Returns whether the socket now waits for buffers.
     fn on_receive(&mut self, completed: Cqe, cx: &mut LaneCx<'_>) -> bool {
         let ended = self.end_serving(completed).is_some();
         let (group, pool) = cx.ring.buffers();
@@ -478,7 +480,7 @@ pub(super) fn accepted(completed: Cqe) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// Returns the meaning of an error of the kernel.
+/// Converts an error number of the kernel to an error of this crate.
 fn failure(errno: Errno) -> Error {
     match errno {
         Errno::CANCELED => Error::new(Failure::Cancelled),

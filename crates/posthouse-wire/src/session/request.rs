@@ -2,9 +2,11 @@
 
 use crate::{EncodeError, Framing, kind};
 
-/// Bytes of a request before its payload: id u32, kind u8. They count toward the frame limit.
+/// The size of a request's head, which stands before its payload: id u32, kind u8. The head counts
+/// toward the maximum payload of a frame.
 pub const REQUEST_HEAD_BYTES: usize = 5;
-/// Bytes of a reply before its payload: id u32, status u8, kind u8. They count toward the limit.
+/// The size of a reply's head, which stands before its payload: id u32, status u8, kind u8. The
+/// head counts toward the maximum payload of a frame.
 pub const REPLY_HEAD_BYTES: usize = 6;
 
 /// The result of a request.

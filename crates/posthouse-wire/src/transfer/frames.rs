@@ -377,7 +377,8 @@ mod tests {
         ]
     }
 
-    /// Returns the kind and the payload of the only frame in these bytes.
+    /// Returns the kind and the payload of the frame in these bytes. Panics if the bytes are not
+    /// exactly one frame.
     fn open(bytes: &[u8]) -> Frame<'_> {
         assert_eq!(u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize, bytes.len() - 4);
         Frame { kind: bytes[4], payload: &bytes[5..] }

@@ -17,10 +17,11 @@ pub enum DiskOutcome {
     },
     /// A part was opened or created.
     Part {
-        /// The bytes that it holds.
+        /// The number of bytes that the part holds.
         bytes: u64,
     },
-    /// The bytes that were read: at most as many as asked for, none at the end of the file.
+    /// The bytes that were read: at most as many as the operation requested, none at the end of the
+    /// file.
     Read(Vec<u8>),
     /// The number of bytes that were written, at least one.
     Written(usize),
@@ -28,11 +29,13 @@ pub enum DiskOutcome {
     Opened {
         /// The size and time of the file.
         facts: FileFacts,
-        /// The hash of the file, if it was sent in this state before. (The receiver computes its
-        /// own: a wrong hash fails the transfer.)
+        /// The hash of the file's content, if this side has sent the file before and its version
+        /// has not changed since. With a known hash the file is not read to compute it. (The
+        /// receiver computes the hash of what it gets: if the known hash is wrong, the transfer
+        /// fails.)
         known: Option<[u8; 32]>,
     },
-    /// The file that is sent was looked at again.
+    /// The size and time of the file that is sent were read again.
     Metadata(FileFacts),
     /// Any other operation succeeded.
     Done,
@@ -43,11 +46,12 @@ pub enum DiskOutcome {
 pub struct DiskError<E> {
     /// The kind of failure, which decides how the transfer continues.
     pub failure: DiskFailure,
-    /// The error that ends the transfer, if this failure does.
+    /// The error of the system. If the transfer cannot continue after this failure, it ends with
+    /// this error.
     pub error: E,
 }
 
-/// A kind of failure.
+/// A kind of failure of an operation on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskFailure {
     /// The file does not exist.
@@ -63,7 +67,7 @@ pub enum DiskFailure {
 pub struct FileFacts {
     /// The size of the file in bytes.
     pub bytes: u64,
-    /// The time at which it was modified, in ns since 1970.
+    /// The time at which the file was modified, in ns since 1970.
     pub modified_ns: i64,
 }
 

@@ -60,7 +60,8 @@ impl Connection {
         .min()
     }
 
-    /// Arms the next deadline, unless an earlier one is armed, which will arm it.
+    /// Arms a timer for the connection's next deadline. If a timer for an earlier time is armed
+    /// already, it does nothing: that timer, when it fires, arms one for this deadline.
     pub(super) fn arm(&mut self, cx: &mut Context<'_>) {
         if let Some(at) = self.next_deadline()
             && at < self.strand.armed

@@ -6,8 +6,8 @@ use posthouse_io::{FileFault, Gather, Segment};
 
 use crate::record_layer::{RecordError, RecordLayer};
 
-/// The size of a tail, in which small messages are collected. A full tail is closed, and another
-/// one begun.
+/// The size of a tail, the segment in which small messages are collected. A full tail is closed,
+/// and another tail is begun.
 const TAIL_BYTES: usize = 16 * 1024;
 /// The maximum capacity of memory that is kept as a tail.
 const MAX_TAIL_BYTES: usize = 2 * TAIL_BYTES;
@@ -17,7 +17,7 @@ const MAX_COPY_BYTES: usize = 1024;
 const MAX_FREE: usize = 64;
 /// The maximum number of free buffers for pieces of files that a worker keeps.
 const MAX_PIECES: usize = 8;
-/// The maximum capacity of such a buffer.
+/// The maximum capacity of a free buffer for a piece of a file.
 const MAX_PIECE_BYTES: usize = 1024 * 1024;
 
 /// The maximum number of queued bytes that are sealed into records for one send.
@@ -113,7 +113,7 @@ pub(crate) struct Output {
     queued_bytes: usize,
     /// The number of queued bytes up to the end of the last chunk of a file.
     bulk_end: u32,
-    /// The size of that chunk.
+    /// The size of that chunk in bytes.
     bulk_bytes: u32,
 }
 
@@ -123,7 +123,7 @@ enum Sealed {
     #[default]
     Nothing,
     InFlight(Plain),
-    /// A send took a part of it: the rest goes out next.
+    /// A send was partial: this rest of it is sent next.
     Left(Box<Gather>, Plain),
 }
 
@@ -132,7 +132,8 @@ enum Sealed {
 enum Plain {
     /// All sealed bytes: the stream has no record layer.
     Same,
-    /// This number, in records. They count as queued until all of the records have been sent.
+    /// The sealed output consists of records that contain this number of queued bytes. The bytes
+    /// count as queued until all of the records have been sent.
     InRecords(usize),
 }
 
@@ -233,7 +234,9 @@ impl Output {
         }
     }
 
-    /// Seals the whole queue unchanged. Returns the next send.
+    /// Returns the next send of a stream without a record layer: the rest of a partial send if
+    /// there is one, otherwise the whole queue, unchanged. The bytes of the send are sealed:
+    /// nothing is appended to them any more.
     pub(crate) fn start(&mut self, free_list: &mut FreeList) -> Gather {
         assert!(self.wants_send(), "a send is started only when one is wanted");
         if let Some(left) = self.start_left(free_list) {

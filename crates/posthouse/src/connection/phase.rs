@@ -11,11 +11,12 @@ use crate::target::Target;
 /// close that a callback requests begins when the callback has returned.
 #[derive(Debug)]
 pub(crate) enum Phase {
-    /// No operation has been submitted.
+    /// The connection is new: no operation of it has been submitted.
     New,
     /// The target's name is being looked up, or its addresses are being tried.
     Connecting(Box<Connecting>),
-    /// The socket is connected, and waits for hello or its proof. `connected` has not been called.
+    /// The socket is connected, and this side waits for the peer's hello or proof. `connected` has
+    /// not been called.
     Opening(Opening),
     /// `connected` has been called.
     Open(Open),
@@ -27,7 +28,7 @@ pub(crate) enum Phase {
     Joining(Box<Joining>),
     /// The handles are being closed.
     Closing(Box<Farewell>),
-    /// The handler has been called; the slot can be released.
+    /// The last callback has run; the slot can be released.
     Gone,
     /// The connection has ended, and stays for the late completions of its abandoned operations.
     Abandoned,
@@ -62,7 +63,7 @@ pub(crate) enum ConnectStage {
 /// A connect that is in flight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt {
-    /// The sequence number in the tag of its operations.
+    /// The sequence number in the tag of the attempt's operations.
     pub(super) number: u8,
     pub(super) socket: Socket,
     pub(super) address: Address,
@@ -87,7 +88,7 @@ pub(crate) struct Open {
 /// The event that an open connection waits for, and its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Awaits {
-    /// No event with a deadline.
+    /// The connection waits for no event with a deadline.
     Nothing,
     /// The admission of the peer by the handler.
     Admission(Duration),
@@ -145,14 +146,14 @@ pub(crate) struct Farewell {
     pub(super) report: Report,
 }
 
-/// The callback that follows at the end.
+/// The last callback of a connection, which follows when its sockets are closed.
 #[derive(Debug)]
 pub(crate) enum Report {
     /// `connected` was called: `disconnected` follows.
     Disconnected,
     /// The target was not reached: `connect_failed` follows.
     ConnectFailed(Box<Target>),
-    /// No callback of an accepted connection was called, and none follows.
+    /// The connection was accepted and ended before `connected`: no callback follows.
     Nobody,
 }
 
@@ -166,7 +167,7 @@ impl Phase {
         matches!(self, Phase::Opening(_) | Phase::Open(_))
     }
 
-    /// Returns whether the end has begun.
+    /// Returns whether the connection has begun to end.
     pub(super) fn is_ending(&self) -> bool {
         !matches!(self, Phase::New | Phase::Connecting(_) | Phase::Opening(_) | Phase::Open(_))
     }
@@ -194,7 +195,8 @@ impl Phase {
         }
     }
 
-    /// Ends the phase. Returns the sockets to close and the callback that follows.
+    /// Ends the phase. Returns the sockets to close, and the last callback of the connection:
+    /// `disconnected`, `connect_failed` or none.
     pub(super) fn leave(self) -> (Vec<Socket>, Report) {
         match self {
             Phase::Connecting(connecting) => {

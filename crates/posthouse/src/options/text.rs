@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// An invalid option. The text has its name, its value and its bounds.
+/// An invalid option. The text has the option's name, its value and its bounds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct OptionsError {
@@ -19,15 +19,16 @@ impl OptionsError {
     }
 }
 
-/// A struct of options, as the macro declares it.
+/// A struct of options that the macro `options` declares.
 pub(super) trait OptionSet: Serialize + DeserializeOwned {
-    /// Each option's name and text, in order.
+    /// The name of each option and the lines of its description (its doc comment), in the order of
+    /// the fields.
     const TEXTS: &[(&str, &[&str])];
 
     fn validate(&self) -> Result<(), OptionsError>;
 }
 
-/// Converts a value to the one width in which bounds are compared.
+/// Converts a value to `u64`, the type in which bounds are compared.
 pub(super) fn number(value: impl TryInto<u64>) -> u64 {
     value.try_into().unwrap_or(u64::MAX)
 }

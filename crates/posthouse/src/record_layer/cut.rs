@@ -1,5 +1,6 @@
-//! A record layer without cryptography, for tests of the seam. It cuts the stream into records of
-//! random sizes, disguises them, checks them, and has a handshake of two rounds.
+//! A record layer without cryptography, for tests of the interface [`RecordLayer`]. It cuts the
+//! stream into records of random sizes, disguises them, checks them, and has a handshake of two
+//! rounds.
 
 use posthouse_io::sim::SplitMix64;
 
@@ -17,7 +18,7 @@ const WELCOME: u8 = 2;
 const DATA: u8 = 3;
 const END: u8 = 4;
 
-/// The test's record layer.
+/// A record layer for tests, which cuts the stream into records of random sizes.
 #[derive(Debug)]
 pub struct CutRecords {
     random: SplitMix64,

@@ -14,7 +14,7 @@ const SEGMENT: usize = 1024;
 
 type Segment = OnceLock<Box<[Mutex<Slot>]>>;
 
-/// All connections of the shared lane.
+/// The connections of the shared lane, each in its slot.
 pub(crate) struct Strands {
     segments: Box<[Segment]>,
     /// The slots with pending events that no worker runs.
@@ -23,18 +23,19 @@ pub(crate) struct Strands {
 
 pub(crate) struct Slot {
     pub(crate) pending: VecDeque<(PeerId, ConnectionEvent)>,
-    /// The box, while no worker runs the connection. `None` also if the connection has not begun.
+    /// The connection, while no worker runs it. `None` while a worker has it, or if the connection
+    /// has not begun.
     pub(crate) connection: Option<Box<Connection>>,
     pub(crate) state: SlotState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SlotState {
-    /// Nothing is pending.
+    /// No event of the slot is pending.
     Idle,
-    /// The slot is in `ready`, or is about to be added.
+    /// The slot is in [`Strands::ready`], or is about to be added.
     Ready,
-    /// A worker has the box.
+    /// A worker has taken the box of the connection, and runs the connection.
     Running,
 }
 

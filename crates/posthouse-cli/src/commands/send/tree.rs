@@ -15,13 +15,13 @@ pub(super) struct Root {
     names: Names,
 }
 
-/// The names on the server of the files beneath a root.
+/// The rule for the names that the server gets for the files beneath a root.
 enum Names {
-    /// The names are the paths beneath the root.
+    /// The name of a file is its path beneath the root.
     Unchanged,
-    /// The names are this directory followed by the paths beneath the root.
+    /// The name of a file is this prefix, a `/` and the file's path beneath the root.
     Under(String),
-    /// The only file has this name.
+    /// The root has only one file to send, and this is its name.
     Only(String),
 }
 
@@ -48,7 +48,7 @@ pub(super) struct FoundFile {
     /// The path beneath its root.
     pub(super) path: String,
     pub(super) bytes: u64,
-    /// `None` if the system does not report it.
+    /// The time at which the file was modified; `None` if the system does not report it.
     pub(super) modified: Option<std::time::SystemTime>,
 }
 
@@ -99,8 +99,9 @@ impl SendPath {
     }
 }
 
-/// Returns the name under which the entries of a directory are sent. `dir/.`, `.` and the like mean
-/// the entries without a name, as they do for `cp -r`.
+/// Returns the name of a directory on the command line, which becomes the prefix of the names of
+/// its files on the server. Returns `None` if the files get no prefix, as for `cp -r`: the path
+/// ends in `.` or `..` (`dir/.`, for example), or has no last component (`/`).
 fn own_name(path: &Path) -> Option<&OsStr> {
     // `Path::components` does not distinguish `dir/.` from `dir`.
     let bytes = path.as_os_str().as_encoded_bytes();
@@ -132,7 +133,8 @@ pub(super) enum TreeEntry<'a> {
 }
 
 /// Visits everything beneath a directory, in the order of the names. Links are not followed, and
-/// other file systems are not entered: one could be `/proc`, or be endless.
+/// directories on other file systems are not entered: such a file system could be `/proc`, or be
+/// endless.
 pub(super) fn walk(top: &Path, visit: &mut dyn FnMut(TreeEntry<'_>)) {
     // The stack of the directories that are still to be walked. Only one is read at a time.
     let mut left = vec![String::new()];
@@ -184,7 +186,7 @@ pub(super) fn walk(top: &Path, visit: &mut dyn FnMut(TreeEntry<'_>)) {
     }
 }
 
-/// Returns the reason why an entry is skipped, if it is.
+/// Returns the reason why an entry is skipped; `None` if it is not skipped.
 fn skip_reason(name: &OsStr, kind: FileType) -> Option<&'static str> {
     if kind.is_dir() {
         (*name == *PARTS_DIRECTORY).then_some("the directory of unfinished files")

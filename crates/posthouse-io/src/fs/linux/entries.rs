@@ -19,12 +19,13 @@ pub(in crate::fs) struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// Returns the name if it is valid UTF-8.
+    /// Returns the name of the entry; `None` if it is not valid UTF-8.
     pub(in crate::fs) fn text(&self) -> Option<&str> {
         self.entry.file_name().to_str().ok()
     }
 
-    /// Returns the kind. Not every file system reports it with the name.
+    /// Returns the kind of the entry. Not every file system reports it with the name; then the
+    /// entry is examined.
     pub(in crate::fs) fn kind(&self) -> Result<EntryKind, Error> {
         Ok(match self.entry.file_type() {
             FileType::Unknown => self.look()?.map_or(EntryKind::Other, |found| found.kind),
@@ -88,7 +89,8 @@ fn enter_named(directory: &OwnedFd, name: impl Arg + Copy) -> Result<Option<Owne
     }
 }
 
-/// Returns whether a name in the root is that of the directory of parts.
+/// Returns whether a name in the root directory is that of the directory of parts, which listings
+/// leave out.
 pub(in crate::fs) fn is_parts_directory(name: &str) -> bool {
     name == PARTS_DIRECTORY
 }

@@ -181,8 +181,9 @@ pub(super) fn set_length(file: &OwnedHandle, bytes: i64) -> Result<(), Status> {
     set(file, &end, nt::FileEndOfFileInformation)
 }
 
-/// Removes the name by which the file was opened when this handle is closed, or when the last
-/// handle is closed, according to the flags.
+/// Marks for removal the name by which this handle was opened. With
+/// `FILE_DISPOSITION_POSIX_SEMANTICS` in the flags, the system removes the name when this handle is
+/// closed; without it, when the last handle of the file is closed.
 pub(super) fn dispose(
     file: &OwnedHandle,
     flags: nt::FILE_DISPOSITION_INFORMATION_EX_FLAGS,
@@ -191,8 +192,8 @@ pub(super) fn dispose(
     set(file, &disposition, nt::FileDispositionInformationEx)
 }
 
-/// Removes the name by which the file was opened when the last handle is closed, which every file
-/// system supports.
+/// Marks for removal the name by which this handle was opened. The system removes the name when the
+/// last handle of the file is closed. Every file system supports this.
 pub(super) fn dispose_at_last(file: &OwnedHandle) -> Result<(), Status> {
     let disposition = nt::FILE_DISPOSITION_INFORMATION { DeleteFile: true };
     set(file, &disposition, nt::FileDispositionInformation)
@@ -215,15 +216,15 @@ fn set<T>(file: &OwnedHandle, to: &T, class: nt::FILE_INFORMATION_CLASS) -> Resu
     Status::check(status)
 }
 
-/// Gives an open file an additional name. It does not replace an existing name.
+/// Gives an open file an additional name. Fails if the name exists.
 pub(super) fn link(file: &OwnedHandle, into: &OwnedHandle, name: &[u16]) -> Result<(), Status> {
     #[cfg(test)]
     super::tests::link_refused()?;
     set_name(file, into, name, nt::FileLinkInformation)
 }
 
-/// Replaces the name by which the file was opened with another name. It does not replace an
-/// existing file of that name.
+/// Renames an open file: another name replaces the one by which the file was opened. Fails if a
+/// file of the new name exists.
 pub(super) fn rename(file: &OwnedHandle, into: &OwnedHandle, name: &[u16]) -> Result<(), Status> {
     set_name(file, into, name, nt::FileRenameInformation)
 }

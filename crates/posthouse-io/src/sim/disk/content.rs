@@ -7,13 +7,13 @@ use crate::sim::random::Random;
 pub(super) struct Content {
     /// The present bytes, as a read returns them.
     now: Vec<u8>,
-    /// The bytes that are certainly on the disk.
+    /// The bytes that are on the disk, and stay in a crash.
     synced: Vec<u8>,
     /// The changes that lead from `synced` to `now`, in order.
     unsynced: Vec<Change>,
-    /// The number of changes before those.
+    /// The number of older changes: those that `synced` contains, and those that a crash lost.
     settled: u64,
-    /// The number of changes that the file system has seen.
+    /// The number of changes that the file system shows (as a new change time of the file).
     changes: u64,
 }
 
@@ -40,7 +40,7 @@ impl Change {
 }
 
 impl Content {
-    /// Returns a content that is on the disk.
+    /// Returns a content whose bytes are all on the disk.
     pub(super) fn synced(bytes: &[u8]) -> Self {
         Self { now: bytes.to_vec(), synced: bytes.to_vec(), ..Self::default() }
     }
@@ -86,7 +86,8 @@ impl Content {
         self.changes
     }
 
-    /// Returns the number of changes that were ever made.
+    /// Returns the number of all writes and truncations of this file so far, synced or not. Those
+    /// that a crash lost count, too.
     pub(super) fn made(&self) -> u64 {
         self.settled + self.unsynced.len() as u64
     }
@@ -95,8 +96,8 @@ impl Content {
         self.sync_to(self.made());
     }
 
-    /// Brings the first `changes` changes to the disk. A sync need not bring those that were made
-    /// after it had begun.
+    /// Brings the first `changes` changes of the file to the disk. A sync need not bring the
+    /// changes that were made after it had begun.
     pub(super) fn sync_to(&mut self, changes: u64) {
         let count = changes.saturating_sub(self.settled) as usize;
         for change in self.unsynced.drain(..count) {
@@ -105,8 +106,8 @@ impl Content {
         self.settled += count as u64;
     }
 
-    /// Keeps each unsynced change whole, in part, or not at all. Returns the number of changes that
-    /// are not kept whole.
+    /// Simulates a crash: for each unsynced change, chance decides whether all of it, a part of it
+    /// or nothing of it is on the disk. Returns the number of changes of which something is lost.
     pub(super) fn crash(&mut self, random: &mut Random) -> u64 {
         let mut lost = 0;
         self.changes += u64::from(!self.unsynced.is_empty());

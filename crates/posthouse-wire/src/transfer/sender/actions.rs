@@ -18,9 +18,9 @@ pub enum SenderAction<E> {
     /// Requests memory for a read of this number of bytes; [`grant`](super::FileSender::grant)
     /// takes it, now or later.
     Need(usize),
-    /// Gives memory back.
+    /// Gives the memory of a read back to the caller.
     Free(Vec<u8>),
-    /// Tells the program.
+    /// Reports an event to the program.
     Notify(SenderEvent<E>),
     /// Nothing is left to do, and no operation is in flight. This is the last action.
     Release,
@@ -31,7 +31,7 @@ pub enum SenderAction<E> {
 pub enum SenderOp {
     /// Opens the file: [`Opened`](super::super::DiskOutcome).
     Open,
-    /// Reads.
+    /// Reads from the file.
     Read {
         /// The offset of the first byte.
         offset: u64,
@@ -55,7 +55,7 @@ pub enum SenderOp {
 pub enum SenderFrame {
     /// The first offer, or a repeated one with the same number.
     Offer,
-    /// The hash of the whole file, after all its bytes have been sent.
+    /// The end of the file, with the hash of the whole file, after all its bytes have been sent.
     Done([u8; 32]),
 }
 
@@ -89,8 +89,8 @@ impl Chunk {
 pub enum SenderEvent<E> {
     /// The offset at which the transfer continues.
     ResumedFrom(u64),
-    /// The transfer has ended. This event comes once. If the peer is told, the caller sends an
-    /// abort.
+    /// The transfer has ended. This event comes once. If the peer is to be informed of a failure,
+    /// the caller sends an abort.
     Ended {
         /// The hash of the file that the receiver has, or the reason for which it has none.
         result: Result<[u8; 32], TransferFailure<E>>,

@@ -20,10 +20,11 @@ use crate::transfer::{OfferFacts, TransferHandle};
 /// The last number on the wire with which this side starts a command. The numbers above it are left
 /// for the answers to requests.
 const MAX_ID: u32 = u32::MAX - 100_000;
-/// The number of used slots from which on no transfer of the peer and no orphaned operation starts.
+/// The number of used slots at which no further transfer of the peer and no orphaned operation
+/// starts.
 pub(super) const MAX_PEER_SLOTS: usize = 150;
-/// The number of all slots, whose indices fit a byte. At least 100 of them are left for the
-/// transfers of this side.
+/// The maximum number of slots of a connection; an index of a slot fits a byte. At least 100 slots
+/// are left for the transfers of this side.
 pub(super) const MAX_SLOTS: usize = 255;
 const _: () = assert!(MAX_PEER_SLOTS + 100 <= MAX_SLOTS);
 /// The initial size of a chunk in bytes; later it follows the speed of the line.
@@ -44,9 +45,9 @@ pub(crate) struct Transfers {
     pub(super) waiting: VecDeque<TransferCommand>,
     /// The slots that have a chunk to send, in the order of their turns.
     pub(super) ready: VecDeque<u8>,
-    /// The next number of this side; 0 if it has given none yet.
+    /// The next number that this side gives to a transfer; 0 if it has given none yet.
     next_id: u32,
-    /// The greatest number that the peer has given.
+    /// The greatest number that the peer has given to a transfer.
     pub(super) last_peer_id: u32,
     /// The size in bytes of a chunk that the line sends in a short time.
     pub(super) chunk_bytes: usize,
@@ -69,9 +70,9 @@ pub(super) enum Life {
 /// The chunk that was queued last.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LastChunk {
-    /// The time at which it was queued; `None` once it has left.
+    /// The time at which the chunk was queued; `None` once it has been sent.
     pub(super) since: Option<Duration>,
-    /// The slot of its transfer, which may have ended.
+    /// The slot of the chunk's transfer; the transfer may have ended.
     pub(super) slot: u8,
     pub(super) id: u32,
 }
@@ -126,7 +127,7 @@ pub(super) enum Side {
 
 /// A transfer or operation that has files open, or opens them.
 pub(super) struct TransferSlot {
-    /// Its number on the wire; 0 while it has none.
+    /// The number of the transfer on the wire; 0 while it has none.
     pub(super) id: u32,
     pub(super) begun_by: Side,
     pub(super) state: TransferState,

@@ -1,4 +1,4 @@
-//! The seam for encryption, tested with a layer that cuts the stream into records at random.
+//! The interface for encryption, with a record layer that cuts the stream at random.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

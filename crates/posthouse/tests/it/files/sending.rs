@@ -243,7 +243,7 @@ fn a_quota_refuses_before_anything_is_written_and_forgets_what_was_taken_away() 
         client.put("a", &here.directory()).expect("no limit is reached");
         let error = client.put("b", &here.directory()).unwrap_err();
         let ClientError::Transfer(error) = error else { panic!("{error}") };
-        assert_eq!(error.kind(), TransferErrorKind::NoSpace, "{error}");
+        assert_eq!(error.kind(), TransferErrorKind::QuotaExceeded, "{error}");
         client.put("c", &here.directory()).expect("the quota has room for this file");
         there.remove("a");
         client.put("b", &here.directory()).expect("the quota has room again");
