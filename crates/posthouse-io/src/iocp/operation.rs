@@ -20,7 +20,9 @@ use windows_sys::Win32::Networking::WinSock::{
     LPFN_ACCEPTEX, LPFN_CONNECTEX, LPFN_TRANSMITFILE, SOCKET, WSABUF,
 };
 use windows_sys::Win32::Storage::FileSystem as fs;
-use windows_sys::Win32::System::IO::{CancelIoEx, OVERLAPPED, OVERLAPPED_0_0, OVERLAPPED_ENTRY};
+use windows_sys::Win32::System::IO::{
+    CancelIoEx, DeviceIoControl, OVERLAPPED, OVERLAPPED_0_0, OVERLAPPED_ENTRY,
+};
 use windows_sys::core::GUID;
 
 use crate::buffer::Buffer;
@@ -36,6 +38,9 @@ const MAX_SEGMENTS: usize = 64;
 /// The bytes of one of an accepted peer's two addresses, with the sixteen extra ones that the call
 /// requires.
 const ADDRESS_BYTES: u32 = 64 + 16;
+
+/// Polls sockets (`IOCTL_AFD_POLL`), the control of the system's socket driver beneath `select`.
+const AFD_POLL: u32 = 0x0001_2024;
 
 /// The maximum number of bytes of a file that one operation moves: data that is in memory already
 /// is copied within the call.
@@ -74,6 +79,53 @@ pub(super) enum OperationKind {
         tag: Tag,
         op: Box<FileOp>,
     },
+    /// A poll of the socket, without memory for bytes. It ends when one of its events occurs.
+    Poll {
+        poll: UnsafeCell<SocketPoll>,
+    },
+}
+
+/// The events of a poll of a socket: a set of bits of the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SocketEvents(u32);
+
+impl SocketEvents {
+    /// The peer has ended its stream.
+    pub(super) const ENDED: Self = Self(0x08);
+    /// The connection was reset or given up, or the handle was closed. (The last of the bits is
+    /// that of a failed connect, which Wine reports in the place of the first.)
+    pub(super) const FAILED: Self = Self(0x10 | 0x20 | 0x100);
+
+    pub(super) fn and(self, more: Self) -> Self {
+        Self(self.0 | more.0)
+    }
+
+    pub(super) fn has_one_of(self, events: Self) -> bool {
+        self.0 & events.0 != 0
+    }
+}
+
+/// The memory of a poll (`AFD_POLL_INFO` for one socket), which the system reads and writes.
+#[repr(C)]
+pub(super) struct SocketPoll {
+    timeout: i64,
+    handles: u32,
+    exclusive: u32,
+    handle: SOCKET,
+    events: u32,
+    status: i32,
+}
+
+impl SocketPoll {
+    fn new(handle: SOCKET, SocketEvents(events): SocketEvents) -> Self {
+        // The greatest time never passes.
+        Self { timeout: i64::MAX, handles: 1, exclusive: 0, handle, events, status: 0 }
+    }
+
+    /// Returns the events that occurred, after the end of the operation.
+    pub(super) fn events(&self) -> SocketEvents {
+        SocketEvents(if self.handles == 0 { 0 } else { self.events })
+    }
 }
 
 impl OperationKind {
@@ -450,6 +502,45 @@ impl Functions {
 }
 
 impl Functions {
+    /// Polls the socket until one of the events occurs. The driver is that of the socket itself, so
+    /// the request goes to the socket's own handle and ends at its port.
+    pub(super) fn poll(
+        &self,
+        handle: SOCKET,
+        socket: Socket,
+        events: SocketEvents,
+        free_list: &mut FreeList,
+    ) -> Submitted {
+        let poll = UnsafeCell::new(SocketPoll::new(handle, events));
+        let operation = free_list.take(Some(socket), OperationKind::Poll { poll });
+        // A socket of a layered provider may be unknown to the driver.
+        let refused = !self.at_once;
+        #[cfg(test)]
+        let refused = refused || self.faults.no_poll;
+        if refused {
+            let result = Err(Error::new(crate::Failure::Unsupported));
+            return Submitted::Ended(Ended { operation, result });
+        }
+        let call = |raw: *mut Operation| {
+            // SAFETY: the box is complete, and belongs to this function until the call takes it.
+            let OperationKind::Poll { poll } = (unsafe { &(*raw).work }) else { unreachable!() };
+            let memory = poll.get().cast();
+            let len = size_of::<SocketPoll>() as u32;
+            // SAFETY: the memory of the poll, which the call reads and the system writes, the
+            // number and the OVERLAPPED are in the box.
+            unsafe {
+                let number = (*raw).number.get();
+                let at = overlapped(raw);
+                let handle = handle as HANDLE;
+                let submitted =
+                    DeviceIoControl(handle, AFD_POLL, memory, len, memory, len, number, at);
+                code(i32::from(submitted == 0))
+            }
+        };
+        // SAFETY: as argued in the call.
+        unsafe { operation.begin(self.at_once, call) }
+    }
+
     /// Sends `range` of the part of a file that comes next in the gather.
     pub(super) fn transmit(
         &self,
@@ -575,6 +666,7 @@ impl fmt::Debug for Operation {
             OperationKind::Receive { .. } => "receive",
             OperationKind::Send { .. } => "send",
             OperationKind::File { .. } => "file",
+            OperationKind::Poll { .. } => "poll",
         };
         write!(f, "Operation({what} on {:?})", self.socket)
     }
