@@ -41,6 +41,21 @@ struct Seen {
     outside_received: u64,
     group_last: Option<u64>,
     reason: Option<(DisconnectKind, u64)>,
+    /// True exactly when the peer's end was told because its time was over.
+    timed_out: bool,
+}
+
+/// A plain peer for which the server has paused reading.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    id: PeerId,
+    /// True exactly when reading resumes after a while.
+    pub(super) resumes: bool,
+    /// The number of messages that were received behind the pause.
+    pub(super) received: u64,
+    pub(super) disconnected: bool,
+    /// True exactly when the peer's end was told behind everything before it.
+    pub(super) ended_cleanly: bool,
 }
 
 /// The answer of the other side to a request.
@@ -81,6 +96,8 @@ struct Inner {
     requests: Vec<Answered>,
     answered: usize,
     group_sent: u64,
+    /// The held peers, by their numbers.
+    held: BTreeMap<u64, Held>,
 }
 
 impl Ledger {
@@ -122,6 +139,7 @@ impl Ledger {
             let again = seen.disconnected.then(|| "C6: disconnected twice".to_owned());
             seen.disconnected = true;
             seen.reason = Some((why.kind(), why.unsent_bytes()));
+            seen.timed_out = why.to_string().contains("did not read");
             again
         });
     }
@@ -171,6 +189,36 @@ impl Ledger {
             let wrong = last.is_some_and(|last| last >= number);
             wrong.then(|| format!("C5: group message {number} after {last:?}"))
         });
+    }
+
+    /// Notes that the server pauses reading from a plain peer.
+    pub(super) fn hold(&self, number: u64, id: PeerId, resumes: bool) {
+        let (received, disconnected, ended_cleanly) = (0, false, false);
+        let held = Held { id, resumes, received, disconnected, ended_cleanly };
+        lock(&self.inner).held.insert(number, held);
+    }
+
+    /// Checks a message behind the pause.
+    pub(super) fn received_behind(&self, number: u64, index: u64) {
+        let mut inner = lock(&self.inner);
+        let Inner { held, violation, .. } = &mut *inner;
+        match held.get_mut(&number) {
+            Some(held) if held.received == index => held.received += 1,
+            other => {
+                let text = format!("C5: message {index} behind a pause: {other:?}");
+                violation.get_or_insert(text);
+            }
+        }
+    }
+
+    /// Returns a held peer, if the server has paused for it.
+    pub(super) fn held_peer(&self, number: u64) -> Option<Held> {
+        let inner = lock(&self.inner);
+        let held = *inner.held.get(&number)?;
+        let seen = inner.seen.get(&(Side::Server(0), held.id))?;
+        let ended = matches!(seen.reason, Some((DisconnectKind::Ended, _)));
+        let ended_cleanly = ended && !seen.timed_out;
+        Some(Held { disconnected: seen.disconnected, ended_cleanly, ..held })
     }
 
     /// Notes that a request is sent. Returns its number.

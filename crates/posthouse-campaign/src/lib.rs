@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod files;
+mod held;
 mod ledger;
 mod traffic;
 
@@ -20,6 +21,7 @@ use posthouse::{
     Close, ConnectionOptions, Endpoint, EndpointOptions, Handler, Layout, Listener, Target, Tuning,
 };
 
+use held::HeldPeer;
 use ledger::Ledger;
 use traffic::{ClientSide, Rng, ServerSide, SimulatedLine};
 
@@ -115,13 +117,16 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
     let server = settings.start(&world, server_side, true);
     let clients = start_clients(&world, &mut rng, &ledger, stream);
     let mut raws: Vec<RawStream> = Vec::new();
-    drive(&world, &mut rng, &ledger, &server, &clients, &mut raws);
+    let mut held: Vec<HeldPeer> = Vec::new();
+    drive(&world, &mut rng, &ledger, &server, &clients, (&mut raws, &mut held));
     if rng.one_in(2) {
         // After the end of all faults everything that was sent must arrive.
         world.faults(Faults::none());
         ledger.quiesce();
         world.run_for(ARRIVAL_TIME);
         ledger.nothing_is_stuck().map_err(Violation::of)?;
+        let limit = Duration::from_millis(settings.connection.paused_end_timeout_ms);
+        held.iter().try_for_each(|peer| peer.check(&ledger, limit))?;
     }
     let clients: Vec<_> = clients.into_iter().map(|client| client.endpoint).collect();
     let timeout = Duration::from_millis(rng.below(8_000));
@@ -132,7 +137,7 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
     }
     server.shutdown(timeout);
     world.run_until(Duration::from_secs(20), || None::<()>);
-    drop(raws);
+    drop((raws, held));
     for client in &clients {
         client.shutdown(Duration::from_secs(1));
     }
@@ -233,6 +238,8 @@ fn settings(rng: &mut Rng, stream: Stream) -> Settings {
         .with_admission_timeout_ms(if rng.one_in(4) { 1 + rng.below(5_000) } else { 0 });
     let endpoint = endpoint.with_assembly_bytes(if rng.one_in(8) { 20_000 } else { 1 << 24 });
     let connection = connection.with_max_requests(1 + rng.below(20) as usize);
+    let timeout_ms = if rng.one_in(4) { 0 } else { 1 + rng.below(30_000) };
+    let connection = connection.with_paused_end_timeout_ms(timeout_ms);
     Settings { endpoint, connection, tuning, stream }
 }
 
@@ -265,11 +272,11 @@ fn drive(
     ledger: &Arc<Ledger>,
     server: &Endpoint<ServerSide>,
     clients: &[Client],
-    rest: &mut Vec<RawStream>,
+    (rest, held): (&mut Vec<RawStream>, &mut Vec<HeldPeer>),
 ) {
     let mut raws = Vec::new();
     for _ in 0..4 + rng.below(20) {
-        match rng.below(10) {
+        match rng.below(12) {
             0..=3 => {
                 let without_hello = rng.one_in(3);
                 let client = &clients[rng.below(clients.len() as u64) as usize];
@@ -289,6 +296,12 @@ fn drive(
                 }
             }
             8 => raws.push(attack(world, rng)),
+            9 => held.push(HeldPeer::dial(world, rng)),
+            10 => {
+                if let Some(peer) = held.last_mut() {
+                    peer.meet_fate(rng);
+                }
+            }
             _ => match raws.pop() {
                 Some(raw) => {
                     match rng.below(4) {
@@ -302,6 +315,11 @@ fn drive(
             },
         }
         world.run_for(Duration::from_micros(1 << rng.below(20)));
+    }
+    for peer in held {
+        if rng.one_in(2) {
+            peer.meet_fate(rng);
+        }
     }
     rest.append(&mut raws);
 }

@@ -26,6 +26,11 @@ pub(super) const OUTSIDE: u8 = 42;
 /// The kind of a message to a group.
 pub(super) const GROUP: u8 = 43;
 
+/// The kind of a message that makes the server pause reading: its number is that of the peer.
+pub(super) const HOLD: u8 = 44;
+/// The kind of a message behind that one.
+pub(super) const HOLD_DATA: u8 = 45;
+
 /// The seeded generator of the campaign's own decisions.
 #[derive(Debug)]
 pub(super) struct Rng(SplitMix64);
@@ -141,6 +146,8 @@ impl Common {
             }
             OUTSIDE => self.ledger.received_outside(self.side, id, number),
             GROUP => self.ledger.received_group(self.side, id, number),
+            HOLD => self.hold(peer, line, number),
+            HOLD_DATA => self.ledger.received_behind(line, number),
             _ => {}
         }
     }
@@ -200,6 +207,18 @@ impl Common {
             peer.resume_reading();
             Ok(())
         });
+    }
+
+    /// Pauses reading from a plain peer, for ever or for a while, as `way` decides.
+    fn hold<H: Talker>(&self, peer: &mut Peer<'_, H>, number: u64, way: u64) {
+        let resumes = way % 2 == 1;
+        self.ledger.hold(number, peer.id(), resumes);
+        if resumes {
+            Self::pause(peer, Duration::from_micros(1 << (way / 2)));
+        } else {
+            peer.pause_reading();
+            peer.state_mut().line().paused = true;
+        }
     }
 
     /// Sends a request. Without a time-out it must be answered, unless the connection ends.
@@ -327,6 +346,9 @@ impl Handler for ServerSide {
         self.0.take(peer, &message);
         if message.kind() == STREAM {
             self.0.send(peer, message.payload().len() - 16);
+        }
+        if matches!(message.kind(), HOLD | HOLD_DATA) {
+            return Ok(()); // nothing may resume reading meanwhile
         }
         self.0.act(peer)
     }

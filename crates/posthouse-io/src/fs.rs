@@ -49,10 +49,6 @@ const MAX_TRIES: usize = 16;
 /// Asserts that an operation is valid.
 pub(crate) fn check(op: &FileOp) {
     let (directory, file) = match op {
-        FileOp::Open { directory, path } => {
-            check_path(path);
-            (Some(directory), None)
-        }
         FileOp::OpenPart { directory, name } => {
             check_name(name);
             (Some(directory), None)
@@ -66,7 +62,9 @@ pub(crate) fn check(op: &FileOp) {
             check_path(path);
             (Some(directory), Some(file))
         }
-        FileOp::LookUpDirectory { directory, path } | FileOp::MakeDirectory { directory, path } => {
+        FileOp::Open { directory, path }
+        | FileOp::LookUpDirectory { directory, path }
+        | FileOp::MakeDirectory { directory, path } => {
             check_path(path);
             (Some(directory), None)
         }

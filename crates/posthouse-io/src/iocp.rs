@@ -15,6 +15,7 @@
 //! | `operation` | an operation while the system has it, and the calls that begin one |
 //! | `socket` | the state of one socket: its operations, and their results |
 //! | `receiving`, `accepting` | the parts of a socket that have several operations in flight |
+//! | `watching` | the watch of a socket that is not received from |
 //! | `file_ops` | reads and writes of files |
 //! | `lane` | a worker's access to a port |
 
@@ -27,6 +28,7 @@ mod receiving;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -124,7 +124,7 @@ pub use gather::{FileFault, FilePart, Gather, Segment};
 pub use handle::{Directory, File, Listener, NewSocket, Usage};
 pub use lane::Lane;
 pub use notify::Notify;
-pub use op::{Cancel, Completion, Op, Outcome, ReceiveMode};
+pub use op::{Cancel, Completion, Op, Outcome, ReceiveMode, WatchMode};
 pub use options::{Layout, ListenOptions, Options, ReadMode};
 pub use port::{Backend, CompletionPort, Selected, parallelism};
 pub use shutdown_signal::{ShutdownSignal, on_shutdown_signal};

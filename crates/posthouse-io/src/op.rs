@@ -24,6 +24,16 @@ pub enum Op {
     /// socket: the i-th submitted one gets the i-th bytes, in whatever order the workers take the
     /// completions.
     Receive(Socket, ReceiveMode),
+    /// Watches a socket that is not received from: the operation takes no byte. The outcome is
+    /// [`Outcome::Ended`] if the peer has ended its stream (bytes before the end may wait to be
+    /// received) and the mode is [`WatchMode::End`], or [`Outcome::Failed`] if the connection has
+    /// failed. A reset or the peer's end that came before the submission counts. A socket has one
+    /// watch or receives, not both (asserted): the one must have ended before the other is
+    /// submitted. Nothing is lost in between.
+    ///
+    /// If Windows does not allow the poll, the socket is looked at every 5 seconds, and an end
+    /// behind bytes that were not received is not seen.
+    Watch(Socket, WatchMode),
     /// Sends the segments in order. The outcome is [`Outcome::Sent`] with the number of bytes that
     /// left, which may be fewer than given, or [`Outcome::Failed`]. Zero bytes mean that the system
     /// has no room now (`ENOBUFS`): nothing is lost; submit the gather again later. At most one
@@ -57,11 +67,20 @@ pub enum ReceiveMode {
     Once,
 }
 
+/// The events that end a watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchMode {
+    /// The end of the peer's stream, or the failure of the connection.
+    End,
+    /// The failure of the connection only, for a peer that has ended its stream.
+    Failure,
+}
+
 /// The operations on a socket that a cancel ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancel {
-    /// A cancel ends only the pending receives. Bytes that were already received are still
-    /// delivered.
+    /// A cancel ends only the pending receives, or the watch in their place. Bytes that were already
+    /// received are still delivered.
     Receives,
     /// A cancel ends all operations in flight on the socket.
     Everything,
@@ -91,7 +110,7 @@ pub enum Outcome {
     Connected,
     /// Received bytes, at least one.
     Received(Buffer),
-    /// The peer has ended its stream; no more bytes follow.
+    /// The peer has ended its stream; after a receive no more bytes follow.
     Ended,
     /// The system took bytes of a send, and the memory comes back.
     Sent {

@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `lane` | a worker's access to the ring: operations in, completions out |
 //! | `socket` | the state of one socket and its requests in flight |
+//! | `watching` | the watch of a socket that is not received from |
 //! | `send` | the memory of a send |
 //! | `file_ops` | reads, writes and syncs of files, and their memory |
 //! | `ring` | the queues that are shared with the kernel |
@@ -31,6 +32,7 @@ mod request;
 mod ring;
 mod send;
 mod socket;
+mod watching;
 
 use std::io;
 

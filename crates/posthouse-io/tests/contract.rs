@@ -62,6 +62,8 @@ mod test_dir;
 mod uring_only;
 #[path = "contract/waking.rs"]
 mod waking;
+#[path = "contract/watching.rs"]
+mod watching;
 
 use posthouse_io::sim::{Faults, Network};
 use posthouse_io::{Backend, Layout};
@@ -125,6 +127,21 @@ macro_rules! contract {
                     a_step_gets_its_share_and_the_rest_comes_in_the_next_without_sleep
                     background_workers_are_woken_and_sleep_their_time
                     random_numbers_differ
+                }
+                watching {
+                    a_watch_sees_a_reset
+                    a_watch_sees_a_reset_behind_bytes
+                    a_watch_sees_the_end_and_leaves_the_bytes_before_it
+                    a_watch_sees_an_end_without_bytes
+                    a_watch_for_failures_waits_behind_the_end
+                    a_watch_behind_the_end_lets_its_lane_sleep
+                    a_cancelled_watch_ends_once_and_has_taken_no_byte
+                    what_happens_while_a_watch_is_cancelled_is_told_to_the_next_receive
+                    a_reset_of_ones_own_ends_a_watch
+                    a_reset_that_a_send_meets_is_a_reset_for_the_watch_too
+                    a_reset_ends_a_waiting_send_and_a_watch
+                    a_watch_of_a_socket_that_never_connected_fails
+                    watches_and_receives_take_turns_and_no_byte_is_lost
                 }
                 names {
                     an_address_needs_no_look_up

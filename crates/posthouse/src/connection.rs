@@ -15,6 +15,7 @@ mod receive;
 mod records;
 mod run;
 mod send;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -307,6 +308,7 @@ impl Connection {
         match operation {
             Operation::Receive => self.on_receive(cx, sequence as u8, more, outcome),
             Operation::Send => self.on_send(cx, outcome),
+            Operation::Watch => self.on_watch(cx, outcome),
             Operation::Resolve => strand.on_resolved(cx, outcome),
             // A connection has few attempts, so their numbers fit a byte.
             Operation::Connect => strand.on_connect(cx, sequence as u8, outcome),

@@ -86,10 +86,11 @@ pub(crate) enum Operation {
     File,
     /// The close of the socket of an attempt to connect that failed.
     CloseAttempt,
+    Watch,
 }
 
 impl Operation {
-    const ALL: [Operation; 9] = [
+    const ALL: [Operation; 10] = [
         Operation::Accept,
         Operation::CloseListener,
         Operation::Resolve,
@@ -99,6 +100,7 @@ impl Operation {
         Operation::Close,
         Operation::File,
         Operation::CloseAttempt,
+        Operation::Watch,
     ];
 
     /// Returns whether the operation belongs to a listener, not to a connection.

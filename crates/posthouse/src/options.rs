@@ -265,6 +265,12 @@ options! {
         /// end its side. After this time the connection is reset. It is also the time for a
         /// required hello.
         pub close_timeout_ms, with_close_timeout_ms: u64 = 5_000, 1_u64 => DAY_MS;
+        /// The time after which the connection of a peer that has ended its stream is closed
+        /// although this side does not read (paused reading, a full send queue), in ms. While a
+        /// request of the peer is unanswered, the time begins with the answer; after ten times as
+        /// long the connection is closed in any case. 0: only when reading resumes. A reset closes
+        /// the connection at once.
+        pub paused_end_timeout_ms, with_paused_end_timeout_ms: u64 = 60_000, 0_u64 => DAY_MS;
         /// The maximum number of requests that wait for their replies, in each direction. If that
         /// many wait, a further request fails at once: this side's request with
         /// RequestError::TooMany; the peer's request is rejected. A waiting request takes about 100

@@ -1,5 +1,6 @@
 //! The lane of a worker on a completion port.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::windows::io::OwnedSocket;
@@ -11,6 +12,7 @@ use super::file_ops::{self, FileEnd};
 use super::operation::{Ended, FreeList, Functions, Submitted};
 use super::port::{self, Event, Port, Waker};
 use super::socket::{LaneCx, SocketState, Sockets};
+use super::watching::Peek;
 use crate::address::Address;
 use crate::buffer::{Buffer, LanePool};
 use crate::error::Error;
@@ -26,7 +28,7 @@ use crate::native::wake::{Wait, WaitEnd};
 use crate::native::work_queue::{self, WorkItem, WorkQueue};
 use crate::op::{Cancel, Completion, Op, Outcome};
 use crate::options::{Layout, ListenOptions, Options, ReadMode};
-use crate::sync::{Arc, AtomicUsize, MutexGuard, Ordering};
+use crate::sync::{Arc, AtomicUsize, Mutex, MutexGuard, Ordering, lock};
 use crate::sys;
 use crate::token::{LaneId, Socket, Tag};
 
@@ -51,6 +53,8 @@ pub(crate) struct IocpCore {
     files: AtomicUsize,
     /// The number of operations that were abandoned; the system may not have all of them.
     abandoned: AtomicUsize,
+    /// The next peeks at sockets that the system does not poll, in the order of their times.
+    peeks: Mutex<VecDeque<Peek>>,
     /// The number of workers that were started on it.
     workers: AtomicUsize,
 }
@@ -68,12 +72,33 @@ impl IocpCore {
             accepts: options.accepts,
             files: AtomicUsize::new(0),
             abandoned: AtomicUsize::new(0),
+            peeks: Mutex::default(),
             workers: AtomicUsize::new(0),
         })
     }
 
     fn queue(&self) -> &WorkQueue<Waker> {
         &self.queue
+    }
+
+    /// Returns the next peeks. Taken with the lock of a socket held or with none.
+    pub(super) fn peeks(&self) -> MutexGuard<'_, VecDeque<Peek>> {
+        lock(&self.peeks)
+    }
+
+    /// Returns the shorter of a time to wait and the time until the next peek.
+    fn until_peek(
+        &self,
+        limit: Option<Duration>,
+        now: impl FnOnce() -> Duration,
+    ) -> Option<Duration> {
+        match self.peeks().front() {
+            Some(next) => {
+                let left = next.at.saturating_sub(now());
+                Some(limit.map_or(left, |limit| limit.min(left)))
+            }
+            None => limit,
+        }
     }
 
     fn completion_injector(core: &Arc<Self>) -> impl FnOnce(Completion) + Send + 'static {
@@ -179,6 +204,7 @@ impl LaneOps for IocpLane {
             Op::Accept(socket)
             | Op::Connect(socket, _)
             | Op::Receive(socket, _)
+            | Op::Watch(socket, _)
             | Op::Send(socket, _)
             | Op::Close(socket) => {
                 self.with(socket, |state, cx| state.submit(tag, op, cx));
@@ -236,6 +262,7 @@ impl LaneOps for IocpLane {
         let mut end = WaitEnd::ByItself;
         loop {
             let limit = wait.limit(|| self.services.left_of(sleep, self.now));
+            let limit = core.until_peek(limit, || self.services.now());
             let mut tell = |event| match event {
                 Event::Waker => end = WaitEnd::Woken,
                 Event::Ended(one) => ended.push(one),
@@ -256,6 +283,7 @@ impl LaneOps for IocpLane {
         self.now = self.services.now();
         ended.drain(..).for_each(|one| self.complete(one));
         self.ended = ended;
+        self.peek();
         self.share = share(self.core.layout);
     }
 }
@@ -325,6 +353,19 @@ impl IocpLane {
             return self.end_file(ended);
         };
         self.with(socket, |state, cx| state.complete(ended, cx));
+    }
+
+    /// Performs the peeks that are due.
+    fn peek(&mut self) {
+        let now = self.now;
+        loop {
+            let due = self.core.peeks().pop_front_if(|peek| peek.at <= now);
+            let Some(Peek { at, socket }) = due else { return };
+            let core = self.core.clone();
+            if let Some(state) = core.table.find(socket) {
+                self.act(state, socket, |state, cx| state.peek(at, cx));
+            }
+        }
     }
 
     fn poll(&mut self, socket: Socket) {

@@ -8,6 +8,7 @@
 
 mod file_calls;
 mod functions;
+mod poll;
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -30,6 +31,7 @@ use crate::token::{Socket, Tag};
 
 pub(super) use file_calls::{length, on_file};
 pub(super) use functions::{FileRange, Functions};
+pub(super) use poll::{SocketEvents, SocketPoll};
 
 /// The bytes of one of an accepted peer's two addresses, with the sixteen extra ones that the call
 /// requires.
@@ -67,6 +69,10 @@ pub(super) enum OperationKind {
     File {
         tag: Tag,
         op: Box<FileOp>,
+    },
+    /// A poll of the socket, without memory for bytes. It ends when one of its events occurs.
+    Poll {
+        poll: UnsafeCell<SocketPoll>,
     },
 }
 
@@ -256,6 +262,7 @@ impl fmt::Debug for Operation {
             OperationKind::Receive { .. } => "receive",
             OperationKind::Send { .. } => "send",
             OperationKind::File { .. } => "file",
+            OperationKind::Poll { .. } => "poll",
         };
         write!(f, "Operation({what} on {:?})", self.socket)
     }

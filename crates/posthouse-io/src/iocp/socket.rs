@@ -11,13 +11,14 @@ use super::accepting::Accepting;
 use super::lane::IocpCore;
 use super::operation::{self, Ended, FileRange, FreeList, OperationKind, OverlappedId, Submitted};
 use super::receiving::State;
+use super::watching::Watcher;
 use crate::address::Address;
 use crate::buffer::LanePool;
 use crate::error::{Error, Failure};
 use crate::gather::{FileFault, Gather};
 use crate::native::completion_queue::CompletionQueue;
 use crate::native::shared_slot_table::SharedSlotTable;
-use crate::native::socket_core::{Input, Link, SocketCore, SocketParts, Stage, Started};
+use crate::native::socket_core::{Input, Link, SocketCore, SocketParts, Stage, Started, Watching};
 use crate::op::{Cancel, Op, Outcome};
 use crate::sys::{self, RawAddress};
 use crate::token::{Socket, Tag};
@@ -59,6 +60,8 @@ pub(super) struct IocpParts {
     /// True exactly while the system has a probe of this socket.
     pub(super) probing: bool,
     pub(super) poll: Poll,
+    pub(super) watching: Watching,
+    pub(super) watcher: Watcher,
 }
 
 /// The reason why a socket is to be polled.
@@ -79,6 +82,10 @@ impl SocketParts for IocpParts {
     type Accept = Box<Accepting>;
     type Receive = State;
     type Send = Sending;
+
+    fn watching(&mut self) -> &mut Watching {
+        &mut self.watching
+    }
 }
 
 #[derive(Debug)]
@@ -202,7 +209,7 @@ impl SocketState {
         match self.input {
             Input::Accept(_) => self.arm_accepts(cx),
             Input::Receives(_) => self.serve(cx),
-            Input::Nothing | Input::Connect(_) | Input::Close(_) => {}
+            Input::Nothing | Input::Connect(_) | Input::Watch(_) | Input::Close(_) => {}
         }
     }
 }
@@ -215,6 +222,11 @@ impl SocketState {
             Op::Accept(_) => self.start_accept(tag, cx),
             Op::Connect(_, address) => self.start_connect(tag, address, cx),
             Op::Receive(_, mode) => self.start_receive(tag, mode, cx),
+            Op::Watch(_, mode) => {
+                let started = self.start_watch(tag, mode);
+                self.arm_watch(cx);
+                started
+            }
             Op::Send(_, gather) => self.start_send(tag, gather, cx),
             Op::Close(_) => {
                 self.start_close(tag);
@@ -319,6 +331,7 @@ impl SocketState {
 
     pub(super) fn cancel(&mut self, what: Cancel, cx: &mut LaneCx<'_>) {
         self.cancel_receives(cx);
+        self.cancel_watch(cx);
         if what == Cancel::Receives {
             return;
         }
@@ -354,6 +367,7 @@ impl SocketState {
             sys::reset_at_close(handle);
         }
         self.fail_unposted(error, cx.done);
+        self.fail_peeking(error, cx.done);
         self.begin_close();
     }
 }
@@ -380,6 +394,9 @@ impl SocketState {
                 self.arm_accepts(cx);
             }
             OperationKind::Probe => self.on_probe(result.map(drop), cx),
+            OperationKind::Poll { poll } => {
+                self.on_poll(poll.into_inner().events(), result.map(drop), cx);
+            }
             OperationKind::File { .. } => unreachable!("done by the lane, not by the socket"),
             OperationKind::Receive { buffer } => self.on_receive(id, buffer, result, cx),
             OperationKind::Send { gather, tag } => {

@@ -6,6 +6,7 @@ pub(super) mod file_ops;
 #[path = "../../tests/shared/log.rs"]
 mod log;
 mod sending;
+mod watching;
 
 use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener};
@@ -35,6 +36,8 @@ pub(super) struct TestFaults {
     pub(super) layered: bool,
     /// The system has no memory for receives.
     pub(super) no_memory: bool,
+    /// The system does not poll sockets.
+    pub(super) no_poll: bool,
     /// Every accept fails in the call with this failure.
     pub(super) no_peer: Option<Failure>,
     /// The options of an accepted socket are refused with this error.

@@ -9,7 +9,7 @@ use crate::native::completion_queue::CompletionQueue;
 use crate::native::receives::{Receive, Receives};
 use crate::native::slot_table::Slot;
 use crate::native::socket_handle::OwnedHandle;
-use crate::op::{Completion, Outcome, ReceiveMode};
+use crate::op::{Completion, Outcome, ReceiveMode, WatchMode};
 use crate::sys;
 use crate::token::{Socket, Tag};
 
@@ -27,6 +27,9 @@ pub(crate) trait SocketParts: Debug + Default {
     type Receive: Copy + Debug;
     /// A send in progress.
     type Send: Debug;
+
+    /// Returns the state of the watch. (It is here, where it takes no memory of its own.)
+    fn watching(&mut self) -> &mut Watching;
 }
 
 /// A slot of the table of sockets.
@@ -80,7 +83,21 @@ pub(crate) enum Input<B: SocketParts> {
     Connect(B::Connect),
     Accept(B::Accept),
     Receives(Receives<B::Receive>),
+    /// A watch, whose state is in `own`.
+    Watch(Tag),
     Close(Tag),
+}
+
+/// The events that the watch waits for. Without a watch it has no meaning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Watching {
+    /// The end of the peer's stream, or the failure of the connection.
+    #[default]
+    End,
+    /// The failure of the connection.
+    Failure,
+    /// None: the watch was cancelled.
+    Cancelled,
 }
 
 impl Link {
@@ -286,6 +303,7 @@ impl<B: SocketParts> SocketCore<B> {
         let before = match std::mem::take(&mut self.input) {
             Input::Nothing => None,
             Input::Receives(all) => Some(all),
+            Input::Watch(_) => panic!("a receive on a watched socket: cancel, await, then receive"),
             _ => panic!("a listener has no receives"),
         };
         self.input = Input::Receives(Receives::push(before, receive));
@@ -329,7 +347,7 @@ impl<B: SocketParts> SocketCore<B> {
         }
     }
 
-    /// Ends all receives with the same outcome.
+    /// Ends all receives, or the watch, with the same outcome.
     pub(crate) fn end_receives(
         &mut self,
         outcome: impl Fn() -> Outcome,
@@ -339,5 +357,57 @@ impl<B: SocketParts> SocketCore<B> {
         if self.is_receiving() {
             self.input = Input::Nothing;
         }
+        self.end_watch(outcome, done);
+    }
+}
+
+/// The watch.
+impl<B: SocketParts> SocketCore<B> {
+    /// Begins a watch. The backend arms it.
+    pub(crate) fn start_watch(&mut self, tag: Tag, mode: WatchMode) -> Started {
+        assert!(matches!(self.input, Input::Nothing), "a watch is alone on its socket");
+        match self.error {
+            Some(error) => return Err(error),
+            None if !self.is_connected() => return Err(sys::not_connected()),
+            None => {}
+        }
+        self.input = Input::Watch(tag);
+        *self.own.watching() = match mode {
+            WatchMode::End => Watching::End,
+            WatchMode::Failure => Watching::Failure,
+        };
+        Ok(())
+    }
+
+    pub(crate) fn is_watched(&self) -> bool {
+        matches!(self.input, Input::Watch(_))
+    }
+
+    /// Ends the watch, if there is one.
+    pub(crate) fn end_watch(
+        &mut self,
+        outcome: impl FnOnce() -> Outcome,
+        done: &mut CompletionQueue,
+    ) {
+        if let Input::Watch(tag) = self.input {
+            self.input = Input::Nothing;
+            done.end(tag, outcome());
+        }
+    }
+
+    /// Sets the error of a connection that the system reports as hung up or failed, if it has
+    /// failed. `sending` is true exactly while the system has a send, which may get the error in
+    /// the place of this call: then the error is known when that send has ended.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn learn_failure(&mut self, sending: bool) {
+        let Some(handle) = self.link.handle() else { return };
+        let failure = match sys::take_error(handle) {
+            _ if self.error.is_some() => return,
+            Some(errno) => sys::error(errno),
+            // Both streams have ended, or an earlier call has handled the error.
+            None if sending || self.is_half_closed() || !sys::has_hung_up(handle) => return,
+            None => sys::error(rustix::io::Errno::CONNRESET),
+        };
+        self.set_error(failure);
     }
 }

@@ -104,6 +104,7 @@ impl LaneOps for PinnedLane {
             Op::Accept(socket)
             | Op::Connect(socket, _)
             | Op::Receive(socket, _)
+            | Op::Watch(socket, _)
             | Op::Send(socket, _) => socket,
         };
         let state = self.table.get(socket);

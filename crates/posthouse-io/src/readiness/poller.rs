@@ -55,6 +55,10 @@ impl Readiness {
     /// Something follows the data that is queued now (the end of the stream, an error) or divides
     /// it (an urgent mark). So a short read does not mean that nothing is left.
     pub(super) const NOT_ONLY_DATA: Self = Self(4);
+    /// The peer has ended its stream.
+    pub(super) const ENDED: Self = Self(8);
+    /// The connection may have failed, or both streams have ended.
+    pub(super) const HUNG_UP: Self = Self(16);
 
     pub(super) fn has(self, fact: Self) -> bool {
         self.0 & fact.0 != 0
@@ -123,6 +127,12 @@ impl From<epoll::Event> for Event {
         if flags.intersects(E::RDHUP | E::HUP | E::ERR | E::PRI) {
             readiness.add(Readiness::NOT_ONLY_DATA);
             readiness.add(Readiness::READABLE);
+        }
+        if flags.contains(E::RDHUP) {
+            readiness.add(Readiness::ENDED);
+        }
+        if flags.intersects(E::HUP | E::ERR) {
+            readiness.add(Readiness::HUNG_UP);
         }
         if flags.contains(E::IN) {
             readiness.add(Readiness::READABLE);

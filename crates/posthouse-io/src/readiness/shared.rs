@@ -163,6 +163,7 @@ impl LaneOps for SharedLane {
             Op::Accept(socket)
             | Op::Connect(socket, _)
             | Op::Receive(socket, _)
+            | Op::Watch(socket, _)
             | Op::Send(socket, _) => socket,
         };
         self.with_state(socket, |state, lane| {

@@ -17,7 +17,7 @@ use crate::gather::Gather;
 use crate::handle::NewSocket;
 use crate::native::completion_queue::CompletionQueue;
 use crate::native::receives::Receive;
-use crate::native::socket_core::{Input, Link, SocketCore, SocketParts, Stage, Started};
+use crate::native::socket_core::{Input, Link, SocketCore, SocketParts, Stage, Started, Watching};
 use crate::op::{Cancel, Completion, Op, Outcome, ReceiveMode};
 use crate::sync::Arc;
 use crate::sys::{self, Connecting};
@@ -32,14 +32,16 @@ pub(super) type SocketState = SocketCore<ReadinessParts>;
 /// The part of a socket's state that only this backend has.
 #[derive(Debug, Default)]
 pub(super) struct ReadinessParts {
-    /// The readiness of the socket, in three flags. `READABLE`: a read may return something; no
-    /// read has come back empty since the last event. `WRITABLE`: there may be room to send, or a
-    /// connect may have ended. `NOT_ONLY_DATA`: a short read does not prove that the socket is
-    /// empty; this flag is never removed.
+    /// The readiness of the socket, in flags. `READABLE`: a read may return something; no read has
+    /// come back empty since the last event. `WRITABLE`: there may be room to send, or a connect may
+    /// have ended. `NOT_ONLY_DATA`: a short read does not prove that the socket is empty; this flag
+    /// is never removed. `ENDED`: the peer has ended its stream; this flag is never removed.
+    /// `HUNG_UP`: no look has found the connection to be alive since the last event.
     ready: Readiness,
     /// True exactly when the socket is queued to be polled.
     queued: bool,
     sendfile: Sendfile,
+    watching: Watching,
 }
 
 const _: () = assert!(size_of::<SocketState>() <= 48, "the I/O state of an idle connection");
@@ -50,6 +52,10 @@ impl SocketParts for ReadinessParts {
     type Receive = ();
     /// A waiting send. It is boxed, because few sockets have one.
     type Send = Box<WaitingSend>;
+
+    fn watching(&mut self) -> &mut Watching {
+        &mut self.watching
+    }
 }
 
 /// A waiting send.
@@ -80,9 +86,9 @@ enum Sendfile {
     None,
     /// A thread performs a send, which may have been cancelled meanwhile.
     InFlight,
-    /// A thread performs a send, and meanwhile a read saw the end of the peer's stream. The end is
-    /// real only if the thread gets no error: the system reports an error to one call only, and
-    /// shows the others a clean end.
+    /// A thread performs a send, and meanwhile a read saw the end of the peer's stream, or a watch
+    /// a failure without its error. The end is real only if the thread gets no error: the system
+    /// reports an error to one call only, and shows the others a clean end.
     InFlightAtEnd,
 }
 
@@ -104,9 +110,10 @@ impl SocketState {
     /// must queue it.
     pub(super) fn mark_queued(&mut self) -> bool {
         let connecting = matches!(self.input, Input::Connect(_));
-        let reading = !connecting && !matches!(self.input, Input::Nothing);
+        let reading = matches!(self.input, Input::Accept(_) | Input::Receives(_));
         let writing = connecting || self.output.is_some() && self.own.sendfile == Sendfile::None;
-        let ready = (self.is_readable() && reading) || (self.is_writable() && writing);
+        let seen = self.is_watch_due();
+        let ready = (self.is_readable() && reading) || (self.is_writable() && writing) || seen;
         let enqueue = ready && !self.own.queued;
         self.own.queued |= enqueue;
         enqueue
@@ -130,10 +137,37 @@ impl SocketState {
         }
         if self.is_readable() {
             match self.input {
-                Input::Nothing | Input::Connect(_) | Input::Close(_) => {}
+                Input::Nothing | Input::Connect(_) | Input::Watch(_) | Input::Close(_) => {}
                 Input::Accept(tag) => self.accept_some(tag, done),
                 Input::Receives(_) => self.receive_one(buffers, done),
             }
+        }
+        if self.is_watch_due() {
+            self.look(done);
+        }
+    }
+
+    /// Returns whether an event may end the watch.
+    fn is_watch_due(&self) -> bool {
+        let ended = self.own.watching == Watching::End && self.own.ready.has(Readiness::ENDED);
+        self.is_watched() && (ended || self.own.ready.has(Readiness::HUNG_UP))
+    }
+
+    /// Ends the watch if the connection has failed, or if the watched end is there.
+    fn look(&mut self, done: &mut CompletionQueue) {
+        if self.own.ready.has(Readiness::HUNG_UP) {
+            let sending = self.own.sendfile != Sendfile::None;
+            self.learn_failure(sending);
+            if let Some(error) = self.error {
+                return self.end_watch(|| Outcome::Failed(error), done);
+            }
+            self.own.ready.remove(Readiness::HUNG_UP);
+            if sending {
+                self.own.sendfile = Sendfile::InFlightAtEnd;
+            }
+        }
+        if self.is_watch_due() {
+            self.end_watch(|| Outcome::Ended, done);
         }
     }
 
@@ -161,6 +195,7 @@ impl SocketState {
             Op::Accept(_) => self.check_accept().map(|()| self.input = Input::Accept(tag)),
             Op::Connect(_, address) => self.start_connect(socket, tag, address, poller, done),
             Op::Receive(_, mode) => self.start_receive(tag, mode),
+            Op::Watch(_, mode) => self.start_watch(tag, mode),
             Op::Send(_, gather) => self.start_send(tag, gather, done),
             Op::Close(_) | Op::Resolve(_) | Op::File(_) => {
                 unreachable!("done by the lane, not by the socket")
@@ -408,6 +443,7 @@ impl SocketState {
     fn end_sendfile(&mut self) {
         if std::mem::take(&mut self.own.sendfile) == Sendfile::InFlightAtEnd {
             self.own.ready.add(Readiness::READABLE);
+            self.own.ready.add(Readiness::HUNG_UP);
         }
     }
 }

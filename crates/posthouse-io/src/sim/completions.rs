@@ -23,6 +23,7 @@ pub(super) enum OpKind {
     Close,
     Resolve,
     File,
+    Watch,
 }
 
 /// A completion that waits to be taken.

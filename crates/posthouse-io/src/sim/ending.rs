@@ -1,13 +1,18 @@
 //! The ends of streams: arriving ends, shutting down, resetting, closing, cancelling.
 
-use super::LaneAddr;
+use std::time::Duration;
+
 use super::completions::OpKind;
 use super::stream::{InFlight, Phase, Receive};
 use super::table::SocketKind;
 use super::world::{Event, World};
+use super::{LaneAddr, nanos};
 use crate::error::Failure;
 use crate::op::Cancel;
 use crate::token::Socket;
+
+/// The time after which the system of the other side ends a connection whose end has vanished.
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
 
 impl World {
     // ---- arriving ----
@@ -30,6 +35,7 @@ impl World {
         {
             stream.ended = true;
             self.deliver(to, false);
+            self.look_later(to);
         }
     }
 
@@ -64,15 +70,40 @@ impl World {
         }
         let connect = stream.connect.take();
         let send = stream.send.take();
+        let failure = stream.failure;
         if let Some(at) = self.table.lane(socket) {
             if let Some(in_flight) = connect {
-                self.fail(at, socket, in_flight, OpKind::Connect, Failure::Reset, false);
+                self.fail(at, socket, in_flight, OpKind::Connect, failure, false);
             }
             if let Some((in_flight, _)) = send {
-                self.fail(at, socket, in_flight, OpKind::Send, Failure::Reset, false);
+                self.fail(at, socket, in_flight, OpKind::Send, failure, false);
             }
         }
         self.deliver(socket, false);
+        self.look_later(socket);
+    }
+
+    /// Cuts the link of an end: what either side sends from now on is lost, and nothing answers it.
+    /// The keep-alive of the other side's system ends the connection there.
+    pub(super) fn vanish(&mut self, socket: Socket) {
+        let Some(other) = self.sever(socket) else { return };
+        for end in [socket, other] {
+            if let Some(stream) = self.table.stream(end) {
+                stream.unanswered = true;
+            }
+        }
+        let when = self.now + nanos(KEEP_ALIVE);
+        self.schedule(when, Event::GiveUp { to: other });
+    }
+
+    /// Ends a connection whose other end has vanished.
+    pub(super) fn give_up(&mut self, to: Socket) {
+        if let Some(stream) = self.table.stream(to)
+            && stream.phase == Phase::Open
+        {
+            stream.failure = Failure::TimedOut;
+            self.become_reset(to, true);
+        }
     }
 
     // ---- ending ----
@@ -196,6 +227,11 @@ impl World {
                     stream.receives.pop_front_if(|r: &mut Receive| older(&r.in_flight))
                 {
                     return Some((receive.in_flight, OpKind::Receive));
+                }
+                if let Some((in_flight, _)) =
+                    stream.watch.take_if(|(in_flight, _)| older(in_flight))
+                {
+                    return Some((in_flight, OpKind::Watch));
                 }
                 if !everything {
                     return None;

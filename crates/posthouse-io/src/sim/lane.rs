@@ -97,6 +97,10 @@ impl LaneOps for SimLane {
                 let in_flight = world.launch(at, tag, Some(socket));
                 world.receive(at, socket, in_flight, mode);
             }
+            Op::Watch(socket, mode) => {
+                let in_flight = world.launch(at, tag, Some(socket));
+                world.watch(at, socket, in_flight, mode);
+            }
             Op::Send(socket, gather) => {
                 let in_flight = world.launch(at, tag, Some(socket));
                 world.send(at, socket, in_flight, gather);

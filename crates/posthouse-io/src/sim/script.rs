@@ -158,6 +158,15 @@ impl RawStream {
         world.reset_now(self.socket);
     }
 
+    /// Cuts the link, as if the peer's machine lost its power: bytes on their way still arrive, and
+    /// nothing else passes in either direction. The other side's system ends the connection after
+    /// 25 s, as its keep-alive does, with [`TimedOut`](crate::Failure::TimedOut).
+    pub fn vanish(&self) {
+        let mut world = self.network.lock();
+        world.note(Note::Raw, 4, 0);
+        world.vanish(self.socket);
+    }
+
     /// Stops reading: the other side's sends fill the window and then wait.
     pub fn stop_reading(&self) {
         if let Some(script) = self.network.lock().script(self.socket) {

@@ -10,7 +10,7 @@ use super::{LaneAddr, Nanos};
 use crate::address::Address;
 use crate::error::{Error, Failure};
 use crate::gather::Gather;
-use crate::op::{Outcome, ReceiveMode};
+use crate::op::{Outcome, ReceiveMode, WatchMode};
 use crate::token::{Socket, Tag};
 
 /// The maximum number of waiting completions with bytes per socket. Beyond it, data stays in the
@@ -41,6 +41,7 @@ pub(super) enum Phase {
     Open,
     /// The connect failed or was cancelled.
     Failed,
+    /// The connection has failed: it was reset, or the system has given it up.
     Reset,
     /// The owner has released the stream.
     Closed,
@@ -75,15 +76,22 @@ pub(super) struct Stream {
     pub(super) ended: bool,
     /// True exactly when this side has ended its stream.
     pub(super) shut: bool,
+    /// The failure that operations report in the phase `Reset`.
+    pub(super) failure: Failure,
+    /// True exactly when the other end has vanished: nothing answers what is sent.
+    pub(super) unanswered: bool,
 
     pub(super) connect: Option<InFlight>,
     pub(super) receives: VecDeque<Receive>,
+    pub(super) watch: Option<(InFlight, WatchMode)>,
     pub(super) send: Option<(InFlight, Gather)>,
     /// True exactly from a send's submission until its completion is taken.
     pub(super) sending: bool,
-    /// True exactly when a `Deliver` event is scheduled; likewise `push_due` and `Push`.
+    /// True exactly when a `Deliver` event is scheduled; likewise `push_due` and `Push`, `look_due`
+    /// and `Look`.
     pub(super) deliver_due: bool,
     pub(super) push_due: bool,
+    pub(super) look_due: bool,
     /// The script of this end, if it belongs to no port.
     pub(super) script: Option<Box<Script>>,
 }
@@ -110,12 +118,16 @@ impl Stream {
             broken: false,
             ended: false,
             shut: false,
+            failure: Failure::Reset,
+            unanswered: false,
             connect: None,
             receives: VecDeque::new(),
+            watch: None,
             send: None,
             sending: false,
             deliver_due: false,
             push_due: false,
+            look_due: false,
             script: None,
         }
     }
@@ -124,7 +136,7 @@ impl Stream {
     fn send_failure(&self) -> Option<Failure> {
         match self.phase {
             Phase::Open if !self.shut => None,
-            Phase::Reset => Some(Failure::Reset),
+            Phase::Reset => Some(self.failure),
             _ => Some(Failure::NotConnected),
         }
     }
@@ -137,6 +149,16 @@ impl Stream {
     /// Returns the number of bytes that it can still take.
     pub(super) fn room(&self) -> usize {
         self.window.saturating_sub(self.bytes.len())
+    }
+
+    /// Returns the outcome of a watch, if it can end.
+    fn watched(&self) -> Option<Outcome> {
+        let (_, mode) = self.watch.as_ref()?;
+        match self.phase {
+            Phase::Reset => Some(Outcome::Failed(Error::new(self.failure))),
+            _ if self.ended && *mode == WatchMode::End => Some(Outcome::Ended),
+            _ => None,
+        }
     }
 
     pub(super) fn discard(&mut self) {
@@ -171,6 +193,10 @@ impl World {
         let stream = self.own_stream(at, socket);
         let streaming = |receive: &Receive| receive.mode == ReceiveMode::Stream;
         let alone = stream.receives.is_empty();
+        if stream.watch.is_some() {
+            self.bug(&format!("a receive beside the watch of {socket:?}: {:?}", in_flight.tag));
+        }
+        let stream = self.own_stream(at, socket);
         if !alone && (mode == ReceiveMode::Stream || stream.receives.iter().any(streaming)) {
             self.bug(&format!(
                 "a stream of receives is not alone on {socket:?}: {:?}",
@@ -221,7 +247,7 @@ impl World {
                 self.fill(to, at)
             }
         } else if stream.phase == Phase::Reset {
-            Outcome::Failed(Error::new(Failure::Reset))
+            Outcome::Failed(Error::new(stream.failure))
         } else if stream.ended {
             Outcome::Ended
         } else {
@@ -269,6 +295,53 @@ impl World {
             let when = self.arrival();
             self.push_later(peer, when);
         }
+    }
+
+    // ---- watching ----
+
+    pub(super) fn watch(
+        &mut self,
+        at: LaneAddr,
+        socket: Socket,
+        in_flight: InFlight,
+        mode: WatchMode,
+    ) {
+        let stream = self.own_stream(at, socket);
+        if matches!(stream.phase, Phase::Fresh | Phase::Connecting | Phase::Failed) {
+            return self.fail(at, socket, in_flight, OpKind::Watch, Failure::NotConnected, true);
+        }
+        if stream.watch.is_some() || !stream.receives.is_empty() {
+            self.bug(&format!("a watch is not alone on {socket:?}: {:?}", in_flight.tag));
+        }
+        let stream = self.own_stream(at, socket);
+        stream.watch = Some((in_flight, mode));
+        if stream.watched().is_some() && self.at_once() {
+            self.look(socket, true);
+        } else {
+            self.look_later(socket);
+        }
+    }
+
+    /// Schedules the end of the watch, if there is one and it can end.
+    pub(super) fn look_later(&mut self, to: Socket) {
+        if let Some(stream) = self.table.stream(to)
+            && !stream.look_due
+            && stream.watched().is_some()
+        {
+            stream.look_due = true;
+            let when = self.later();
+            self.schedule(when, Event::Look { to });
+        }
+    }
+
+    /// Completes the watch, if it can end.
+    pub(super) fn look(&mut self, to: Socket, at_once: bool) {
+        let Some(at) = self.table.lane(to) else { return };
+        let Some(stream) = self.table.stream(to) else { return };
+        let Some(outcome) = stream.watched() else { return };
+        let Some((in_flight, _)) = stream.watch.take() else { return };
+        let tag = in_flight.into_tag();
+        self.complete(at, Queued::new(Some(to), tag, OpKind::Watch, false, outcome), at_once);
     }
 
     // ---- sending ----
@@ -378,10 +451,12 @@ impl World {
     pub(super) fn carry(&mut self, from: Socket, peer: Option<Socket>, count: usize) {
         let Some(to) = peer else {
             // The other end is gone, so the bytes are answered with a reset.
-            if let Some(stream) = self.table.stream(from) {
-                stream.room_left -= count;
+            let Some(stream) = self.table.stream(from) else { return };
+            stream.room_left -= count;
+            if !stream.unanswered {
+                self.answer_with_reset(from);
             }
-            return self.answer_with_reset(from);
+            return;
         };
         if self.random.chance(self.faults.reset_ppm) {
             self.fault_counts.reset += 1;

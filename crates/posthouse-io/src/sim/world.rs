@@ -116,6 +116,14 @@ pub(super) enum Event {
     },
     /// A part of a file operation takes effect.
     File(Box<PendingFileOp>),
+    /// The watch of `to` sees the state of the stream.
+    Look {
+        to: Socket,
+    },
+    /// The system of `to` ends a connection whose other end has vanished.
+    GiveUp {
+        to: Socket,
+    },
 }
 
 impl Event {
@@ -137,6 +145,8 @@ impl Event {
             Self::Resolved { tag, .. } => (11, tag.0),
             Self::Wake { worker } => (12, *worker as u64),
             Self::File(work) => (13, work.tag().0),
+            Self::Look { to } => (14, socket(to)),
+            Self::GiveUp { to } => (15, socket(to)),
         }
     }
 }
@@ -302,6 +312,13 @@ impl World {
             Event::Resolved { at, tag, name } => self.resolved(at, tag, &name),
             Event::Wake { worker } => self.wake_worker_now(worker),
             Event::File(work) => self.work(*work),
+            Event::Look { to } => {
+                if let Some(stream) = self.table.stream(to) {
+                    stream.look_due = false;
+                    self.look(to, false);
+                }
+            }
+            Event::GiveUp { to } => self.give_up(to),
         }
     }
 

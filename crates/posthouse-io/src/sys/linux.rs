@@ -278,6 +278,18 @@ pub(crate) fn has_room(fd: &OwnedFd) -> bool {
     retry_on_intr(|| poll(&mut looked_at, Some(&Timespec::default()))).is_ok_and(|ready| ready > 0)
 }
 
+/// Takes the error that waits on a socket, if there is one.
+pub(crate) fn take_error(fd: &OwnedFd) -> Option<Errno> {
+    sockopt::socket_error(fd).ok()?.err()
+}
+
+/// Returns whether both directions of a connection have ended, by a failure or otherwise.
+pub(crate) fn has_hung_up(fd: &OwnedFd) -> bool {
+    let mut looked_at = [PollFd::new(fd, PollFlags::empty())];
+    let polled = retry_on_intr(|| poll(&mut looked_at, Some(&Timespec::default())));
+    polled.is_ok() && looked_at[0].revents().contains(PollFlags::HUP)
+}
+
 fn stream_socket(address: &SocketAddr, blocking: SocketFlags) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let flags = blocking | SocketFlags::CLOEXEC;

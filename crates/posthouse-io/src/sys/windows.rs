@@ -252,6 +252,21 @@ pub(crate) fn receive(socket: &OwnedSocket, storage: &mut [u8]) -> Result<Option
     }
 }
 
+/// Looks at the first byte that can be received, and leaves it there. Returns the number of bytes
+/// seen: `None` if there are none, zero at the end of the stream.
+pub(crate) fn peek(socket: &OwnedSocket) -> Result<Option<usize>, Error> {
+    let mut byte = [0u8];
+    // SAFETY: the call writes at most one byte to the array.
+    let seen = unsafe { net::recv(raw(socket), byte.as_mut_ptr(), 1, net::MSG_PEEK) };
+    match usize::try_from(seen) {
+        Ok(seen) => Ok(Some(seen)),
+        Err(_) => match last_error() {
+            error if error.code == net::WSAEWOULDBLOCK => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
 /// Ends the sending side.
 pub(crate) fn shutdown_write(socket: &OwnedSocket) {
     // SAFETY: the call names no memory. It fails only if the connection is gone already.

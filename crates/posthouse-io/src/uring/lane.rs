@@ -92,6 +92,7 @@ impl LaneOps for UringLane {
             Op::Accept(socket)
             | Op::Connect(socket, _)
             | Op::Receive(socket, _)
+            | Op::Watch(socket, _)
             | Op::Send(socket, _) => self.with(socket, |state, cx| state.submit(tag, op, cx)),
             Op::Close(socket) => {
                 self.with(socket, |state, cx| state.submit(tag, op, cx));

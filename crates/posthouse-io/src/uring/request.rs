@@ -19,6 +19,8 @@ pub(super) enum RequestKind {
     Accept,
     Connect,
     Receive,
+    /// Waits for the end of the peer's stream or the failure of the connection.
+    Watch,
     Send,
     /// Cancels the request that serves the input of a socket.
     CancelInput,
@@ -33,10 +35,11 @@ pub(super) enum RequestKind {
     File,
 }
 
-const KINDS: [RequestKind; 10] = [
+const KINDS: [RequestKind; 11] = [
     RequestKind::Accept,
     RequestKind::Connect,
     RequestKind::Receive,
+    RequestKind::Watch,
     RequestKind::Send,
     RequestKind::CancelInput,
     RequestKind::CancelSend,

@@ -17,7 +17,7 @@ use crate::gather::Gather;
 use crate::handle::NewSocket;
 use crate::native::completion_queue::CompletionQueue;
 use crate::native::receives::Receive;
-use crate::native::socket_core::{Input, Link, SocketCore, SocketParts, Stage, Started};
+use crate::native::socket_core::{Input, Link, SocketCore, SocketParts, Stage, Started, Watching};
 use crate::op::{Cancel, Completion, Op, Outcome, ReceiveMode};
 use crate::sys;
 use crate::token::{Socket, Tag};
@@ -31,14 +31,16 @@ pub(super) struct UringParts {
     /// The number of requests in flight that refer to this socket, cancels included.
     requests: u16,
     /// The state of the request that serves the input of the socket.
-    serving: Serving,
+    pub(super) serving: Serving,
+    /// The state of the request that watches the socket in place of the input.
+    pub(super) watching: Watching,
 }
 
 const _: () = assert!(size_of::<SocketState>() <= 48, "the I/O state of an idle connection");
 
 /// The state of the one request that serves the input of a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Serving {
+pub(super) enum Serving {
     /// The kernel has no request for the input of the socket.
     #[default]
     Nothing,
@@ -59,6 +61,10 @@ impl SocketParts for UringParts {
     type Receive = ();
     /// The send in flight, with its memory.
     type Send = Box<SendRequest>;
+
+    fn watching(&mut self) -> &mut Watching {
+        &mut self.watching
+    }
 }
 
 #[derive(Debug)]
@@ -88,7 +94,7 @@ impl SocketState {
         socket
     }
 
-    fn raw(&self) -> Fd {
+    pub(super) fn raw(&self) -> Fd {
         Fd(self.handle().as_raw_fd())
     }
 
@@ -98,7 +104,12 @@ impl SocketState {
     ///
     /// The memory that `entry` names must stay until its last completion. (The handle stays: it is
     /// closed only when no request refers to it.)
-    unsafe fn push(&mut self, kind: RequestKind, entry: squeue::Entry, cx: &mut LaneCx<'_>) {
+    pub(super) unsafe fn push(
+        &mut self,
+        kind: RequestKind,
+        entry: squeue::Entry,
+        cx: &mut LaneCx<'_>,
+    ) {
         self.own.requests += 1;
         // SAFETY: the memory stays by this function's own contract, the handle by the note there.
         unsafe { cx.ring.push(Request::new(kind, cx.socket), entry) };
@@ -115,11 +126,12 @@ impl SocketState {
     }
 
     /// Requests the cancellation of the request that serves `input`.
-    fn cancel_input(&mut self, cx: &mut LaneCx<'_>) {
+    pub(super) fn cancel_input(&mut self, cx: &mut LaneCx<'_>) {
         self.own.serving = Serving::Cancelling;
         let which = match self.input {
             Input::Accept(_) => RequestKind::Accept,
             Input::Connect(_) => RequestKind::Connect,
+            Input::Watch(_) => RequestKind::Watch,
             _ => RequestKind::Receive,
         };
         self.push_cancel(which, RequestKind::CancelInput, cx);
@@ -162,6 +174,11 @@ impl SocketState {
             Op::Accept(_) => self.start_accept(tag, cx),
             Op::Connect(_, address) => self.start_connect(tag, address, cx),
             Op::Receive(_, mode) => self.start_receive(tag, mode, cx),
+            Op::Watch(_, mode) => {
+                let started = self.start_watch(tag, mode);
+                self.arm_watch(cx);
+                started
+            }
             Op::Send(_, gather) => self.start_send(tag, gather, cx),
             Op::Close(_) => {
                 self.start_close(tag);
@@ -241,9 +258,11 @@ impl SocketState {
 
     pub(super) fn cancel(&mut self, what: Cancel, cx: &mut LaneCx<'_>) {
         self.receives().for_each(|receive| receive.cancelled = true);
+        self.own.watching = Watching::Cancelled;
+        let reads = self.is_receiving() || self.is_watched();
         match what {
             Cancel::Everything => self.cancel_all(cx),
-            Cancel::Receives if self.is_receiving() && self.own.serving == Serving::Armed => {
+            Cancel::Receives if reads && self.own.serving == Serving::Armed => {
                 self.cancel_input(cx);
             }
             Cancel::Receives => {}
@@ -276,13 +295,13 @@ impl SocketState {
 /// The methods that submit and end the one request that serves the input of the socket.
 impl SocketState {
     /// Returns whether the kernel has the request that serves the input.
-    fn is_served(&self) -> bool {
+    pub(super) fn is_served(&self) -> bool {
         matches!(self.own.serving, Serving::Armed | Serving::Cancelling)
     }
 
     /// Records a completion of the request that serves the input. Returns `None` if the request
     /// continues. After its last completion, returns whether its cancellation had been requested.
-    fn end_serving(&mut self, completed: Cqe) -> Option<bool> {
+    pub(super) fn end_serving(&mut self, completed: Cqe) -> Option<bool> {
         if completed.more {
             return None;
         }
@@ -298,8 +317,11 @@ impl SocketState {
 
     /// Restarts the receive of a socket that waited for buffers, because there are some now.
     pub(super) fn end_starving(&mut self, cx: &mut LaneCx<'_>) {
-        self.own.serving = Serving::Nothing;
-        self.arm_receive(cx);
+        // A watch may have begun meanwhile.
+        if self.own.serving == Serving::Starved {
+            self.own.serving = Serving::Nothing;
+            self.arm_receive(cx);
+        }
     }
 
     /// Submits a request for the first receive, unless the kernel already has one.
@@ -324,8 +346,11 @@ impl SocketState {
         unsafe { self.push(RequestKind::Receive, entry, cx) };
     }
 
-    /// Ends the cancelled receives that the kernel does not serve.
-    fn end_cancelled(&mut self, done: &mut CompletionQueue) {
+    /// Ends the cancelled receives, or the cancelled watch, that the kernel does not serve.
+    pub(super) fn end_cancelled(&mut self, done: &mut CompletionQueue) {
+        if !self.is_served() && self.is_watched() && self.own.watching == Watching::Cancelled {
+            self.end_watch(|| Outcome::Failed(Error::new(Failure::Cancelled)), done);
+        }
         while !self.is_served() && self.receive(0).is_some_and(|first| first.cancelled) {
             self.end_receive(0, Outcome::Failed(Error::new(Failure::Cancelled)), done);
         }
@@ -342,6 +367,7 @@ impl SocketState {
             RequestKind::Accept => self.on_accept(completed, cx),
             RequestKind::Connect => self.on_connect(completed, cx),
             RequestKind::Receive => starves = self.on_receive(completed, cx),
+            RequestKind::Watch => self.on_watch(completed, cx),
             RequestKind::Send => self.on_send(completed, cx),
             RequestKind::CancelInput | RequestKind::CancelSend => self.on_cancel(completed, cx),
             RequestKind::Close => {}
@@ -467,6 +493,8 @@ impl SocketState {
             (Err(Errno::CANCELED), None) => cx.done.fail(tag, failure(Errno::CANCELED)),
             (result, _) => self.end_send(tag, gather, result.map_err(sys::error), cx.done),
         }
+        // A watch that saw a failure waits for this send, which may have got the error.
+        self.rearm_watch(cx);
     }
 }
 

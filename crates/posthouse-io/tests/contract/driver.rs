@@ -23,6 +23,8 @@ pub struct Driver {
     notify: Notify,
     /// The maximum number of completions that a step takes.
     max_taken: AtomicUsize,
+    /// The number of steps of each lane.
+    steps: Vec<AtomicU64>,
     /// True exactly when one worker takes all completions of a socket.
     sees_order: bool,
 }
@@ -52,6 +54,7 @@ impl Driver {
             stop: AtomicBool::new(false),
             notify,
             max_taken: AtomicUsize::new(usize::MAX),
+            steps: (0..lanes).map(|_| AtomicU64::new(0)).collect(),
             sees_order,
         }
     }
@@ -120,6 +123,11 @@ impl Driver {
         self.max_taken.store(count, Ordering::SeqCst);
     }
 
+    /// The number of steps that the workers of a lane have run.
+    pub fn steps(&self, lane: LaneId) -> u64 {
+        self.steps[lane.index()].load(Ordering::Relaxed)
+    }
+
     /// Makes each worker end when it wakes next.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
@@ -128,6 +136,7 @@ impl Driver {
     /// Runs the posted commands of a lane, then takes its completions: one step of a worker.
     pub fn step(&self, lane: &mut Lane, port: &CompletionPort) -> Turn {
         let id = lane.id();
+        self.steps[id.index()].fetch_add(1, Ordering::Relaxed);
         loop {
             let command = lock(&self.commands[id.index()]).pop_front();
             let Some(command) = command else { break };

@@ -40,6 +40,7 @@ impl Connection {
             self.discard_input(cx);
         }
         self.submit_receives(cx);
+        self.update_untold_end(cx);
         self.strand.close_when_joined(cx);
     }
 }

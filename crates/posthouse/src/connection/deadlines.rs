@@ -47,6 +47,7 @@ impl Connection {
             strand.retry_at,
             strand.stall.map(|(at, _)| at).filter(|_| strand.phase.sending_socket().is_some()),
             self.heartbeat_deadline(),
+            self.untold_end_deadline(),
             frame_rate.and_then(|frame_rate| {
                 frame_rate.deadline(&Self::frame_rate_limits(options.frame_timeout_ms))
             }),
@@ -84,6 +85,7 @@ impl Connection {
         if self.strand.phase.until().is_some_and(|at| at <= cx.now) {
             self.on_phase_deadline(cx);
         }
+        self.check_untold_end(cx);
         self.check_heartbeat(cx);
         self.check_frame_rate(cx);
         self.check_stall(cx);
@@ -143,7 +145,7 @@ impl Connection {
             let queue = if sent { SendQueue::Empty } else { SendQueue::Waiting };
             strand.session.handle_deadline(now, queue, out)
         });
-        if !self.strand.takes_messages() {
+        if self.is_deaf() {
             // A peer that is not read is not silent. Its pings are not answered, so this side sends
             // a ping in each heartbeat, which shows the peer that this side is alive.
             self.strand.session.on_activity(cx.now);

@@ -7,6 +7,8 @@ use std::ops::Range;
 use posthouse_io::{Buffer, Error, Outcome};
 use posthouse_wire::{FrameRate, Reader};
 
+use super::watch::{UntoldEnd, Watch};
+
 /// The input of a connection. An idle connection holds no buffer.
 #[derive(Debug, Default)]
 pub(super) struct Input {
@@ -25,8 +27,14 @@ pub(super) struct Input {
     pub(super) pending: u8,
     /// True exactly when the receives in flight have been cancelled.
     pub(super) cancelled: bool,
-    /// The end of the stream, once it is known. It follows the held chunks.
+    /// The end of the stream, once it was received. It follows the held chunks.
     pub(super) end: Option<End>,
+    pub(super) watch: Watch,
+    /// True exactly when a watch has seen the end of the peer's stream. There may be bytes before
+    /// it.
+    pub(super) end_seen: bool,
+    /// The end of the peer's stream, while it is not told because this side does not read.
+    pub(super) untold_end: Option<Box<UntoldEnd>>,
 }
 
 /// The end of the peer's stream.

@@ -91,9 +91,7 @@ impl Connection {
             IoOutcome::Ended => self.input.end = self.input.end.or(Some(End::Ended)),
             IoOutcome::Failed(error) if error.failure == posthouse_io::Failure::Cancelled => {}
             IoOutcome::Failed(error) if error.is_transient() => self.strand.retry_later(cx),
-            IoOutcome::Failed(error) => {
-                self.input.end = self.input.end.or(Some(End::Failed(error)));
-            }
+            IoOutcome::Failed(error) => self.on_input_failed(error),
             other => unreachable!("a receive ended in {other:?}"),
         }
     }
@@ -232,10 +230,9 @@ impl Connection {
                     strand.on_frame(cx, last);
                 }
                 // A peer may end its stream after a request; the answer has a deadline.
-                let waiting = strand.cold.as_ref().is_some_and(|e| !e.open_requests.is_empty());
-                let finishing = strand.is_finishing_transfers();
+                let owes_answers = strand.owes_answers();
                 if let Phase::Open(open) = &mut strand.phase
-                    && (waiting || finishing)
+                    && owes_answers
                 {
                     if open.awaits == Awaits::Nothing {
                         open.awaits = Awaits::Answers(cx.now + strand.config.close_timeout());
@@ -255,6 +252,9 @@ impl Connection {
 
     /// Submits or cancels receives, so that the right number is in flight.
     pub(super) fn submit_receives(&mut self, cx: &mut Context<'_>) {
+        if self.submit_watch(cx) {
+            return;
+        }
         let (strand, input) = (&mut self.strand, &mut self.input);
         let (socket, wants) = match &strand.phase {
             Phase::Opening(Opening { socket, .. }) | Phase::Open(Open { socket, .. }) => {

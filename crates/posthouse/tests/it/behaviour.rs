@@ -8,6 +8,7 @@ mod heartbeats;
 mod keys;
 mod listening;
 mod messages;
+mod paused;
 mod records;
 mod requests;
 mod responders;

@@ -115,6 +115,14 @@ impl Raw {
         }
     }
 
+    /// Cuts the link of a simulated peer.
+    pub fn vanish(&self) {
+        match &self.stream {
+            Stream::Simulated(stream) => stream.vanish(),
+            Stream::Real { .. } => panic!("no link of a real peer is cut"),
+        }
+    }
+
     pub fn stop_reading(&mut self) {
         self.reads = false;
         if let Stream::Simulated(stream) = &self.stream {

@@ -101,7 +101,7 @@ impl Names {
 
     /// Returns the number of directories that contain nothing.
     pub(super) fn empty_directories(&self) -> u64 {
-        let is_empty = |directory: &&Box<str>| {
+        let is_empty = |directory: &&str| {
             let inside = format!("{directory}/");
             let from = (Bound::Included(&*inside), Bound::Unbounded);
             let mut others = self.now.directories.range::<str, _>(from);
@@ -109,7 +109,8 @@ impl Names {
             !others.next().is_some_and(|it| it.starts_with(&inside))
                 && !files.next().is_some_and(|(it, _)| it.starts_with(&inside))
         };
-        let finals = self.now.directories.iter().filter(|it| &***it != PARTS_DIRECTORY);
+        let directories = self.now.directories.iter().map(|directory| &**directory);
+        let finals = directories.filter(|directory| *directory != PARTS_DIRECTORY);
         finals.filter(is_empty).count() as u64
     }
 

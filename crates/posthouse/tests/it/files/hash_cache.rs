@@ -68,7 +68,9 @@ fn a_long_file_that_was_sent_before_comes_whole() {
             }
             true => assert!(unread >= bytes.len() as u64, "{unread} of twice {}", bytes.len()),
             false => {
-                eprintln!("NOT TESTED: this program was built too recently for its hash to be kept")
+                eprintln!(
+                    "NOT TESTED: this program was built too recently for its hash to be kept"
+                );
             }
         }
     });
