@@ -54,6 +54,7 @@
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
+mod address_prefix;
 mod builder;
 mod callbacks;
 mod client;

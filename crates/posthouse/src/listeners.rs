@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use posthouse_io::{
@@ -11,6 +10,7 @@ use posthouse_io::{
     Socket,
 };
 
+use crate::address_prefix::AddressPrefix;
 use crate::callbacks::ErasedHandler;
 use crate::config::ConnectionConfig;
 use crate::error::ListenError;
@@ -39,7 +39,7 @@ pub(crate) struct Listeners {
 #[derive(Default)]
 struct State {
     slots: Vec<Slot>,
-    by_address: BTreeMap<IpAddr, usize>,
+    by_address: BTreeMap<AddressPrefix, usize>,
     /// True exactly when the shutdown has closed the listeners, so that no other can be added.
     shut: bool,
 }
@@ -214,13 +214,13 @@ impl Listeners {
     }
 
     fn accept(&self, shared: &Shared, now: Duration, id: TagOwner, new: NewSocket) {
-        let ip = new.peer.ip();
+        let prefix = AddressPrefix::of(new.peer, shared.options.ipv6_prefix_bits);
         let per_address = shared.options.max_connections_per_address;
         let mut state = lock(&self.state);
-        let from_address = state.by_address.get(&ip).copied().unwrap_or(0);
+        let from_address = state.by_address.get(&prefix).copied().unwrap_or(0);
         let why = if shared.lifecycle.shutdown_deadline().is_some() {
             Some("the endpoint is shutting down")
-        } else if per_address > 0 && from_address >= per_address && !ip.is_loopback() {
+        } else if per_address > 0 && from_address >= per_address && !new.peer.is_loopback() {
             Some("max_connections_per_address")
         } else {
             None
@@ -240,7 +240,7 @@ impl Listeners {
         };
         match admitted {
             Ok((peer, Accepted { config, handler })) => {
-                *state.by_address.entry(ip).or_default() += 1;
+                *state.by_address.entry(prefix).or_default() += 1;
                 drop(state);
                 shared.stats.accepted.add(1);
                 let callbacks = Some(handler.callbacks());
@@ -248,7 +248,7 @@ impl Listeners {
                 if shared.post_bounded(peer, adopt).is_err() {
                     // The lane has ended, and dropping the post has closed the socket.
                     shared.registry.release(peer);
-                    self.release_address(ip);
+                    self.release_address(prefix);
                 }
             }
             Err(why) => {
@@ -276,12 +276,12 @@ impl Listeners {
     }
 
     /// Counts one connection fewer from an address.
-    pub(crate) fn release_address(&self, ip: IpAddr) {
+    pub(crate) fn release_address(&self, prefix: AddressPrefix) {
         let mut state = lock(&self.state);
-        if let Some(count) = state.by_address.get_mut(&ip) {
+        if let Some(count) = state.by_address.get_mut(&prefix) {
             *count -= 1;
             if *count == 0 {
-                state.by_address.remove(&ip);
+                state.by_address.remove(&prefix);
             }
         }
     }

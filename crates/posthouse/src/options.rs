@@ -193,10 +193,15 @@ options! {
         /// Over it an accepted peer is reset, counted as refused and logged, and a connect fails.
         /// An idle connection takes about 600 bytes.
         pub max_connections, with_max_connections: usize = 16_384, 1_u64 => MAX_CONNECTIONS;
-        /// The maximum number of accepted connections from one IP address, over all listeners. Over
-        /// it the peer is reset, counted as refused and logged. Loopback addresses are exempt.
-        /// 0: no limit.
+        /// The maximum number of accepted connections from one address, over all listeners: an IPv4
+        /// address, or the first ipv6_prefix_bits bits of an IPv6 address. Over it the peer is
+        /// reset, counted as refused and logged. Loopback addresses are exempt. 0: no limit.
         pub max_connections_per_address, with_max_connections_per_address: usize = 64;
+        /// The number of leading bits that IPv6 peers have in common if limits count them as one
+        /// address, 32 to 128. 64: the range of addresses that a network assigns to one host. With
+        /// more bits such a host passes every limit per address; with fewer bits hosts share it.
+        /// An IPv4 address counts alone, also if it is mapped into IPv6 (::ffff:192.0.2.1).
+        pub ipv6_prefix_bits, with_ipv6_prefix_bits: u32 = 64, 32_u64 => 128_u64;
         /// The maximum number of bytes that partly received frames of all connections may hold
         /// together. Over it the connection that needs more is closed.
         pub assembly_bytes, with_assembly_bytes: usize = 256 * 1024 * 1024, 1_u64 => MAX_BYTES;

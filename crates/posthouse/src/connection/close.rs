@@ -7,6 +7,7 @@ use posthouse_io::{Cancel, Error, Failure, Op, Socket};
 
 use super::phase::{Ending, Farewell, Joining, Report};
 use super::{ColdState, Connection, Context, Phase, Strand};
+use crate::address_prefix::AddressPrefix;
 use crate::close::{Close, How};
 use crate::disconnect::{DisconnectKind, DisconnectReason, Fault};
 use crate::error::RequestError;
@@ -209,7 +210,8 @@ impl Strand {
         }
         cx.shared.everyone.remove(self.id);
         if let Some(stats) = self.stats.as_ref().filter(|stats| !stats.outgoing) {
-            cx.shared.listeners.release_address(stats.peer.ip());
+            let ipv6_bits = cx.shared.options.ipv6_prefix_bits;
+            cx.shared.listeners.release_address(AddressPrefix::of(stats.peer, ipv6_bits));
         }
         cx.shared.stats.ended(&why, matches!(report, Report::Disconnected));
         self.log_end(cx, &why);
