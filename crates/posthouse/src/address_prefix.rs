@@ -1,6 +1,7 @@
 //! The prefix of an address, as far as limits tell peers apart.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use posthouse_io::Address;
 
@@ -9,19 +10,29 @@ use posthouse_io::Address;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct AddressPrefix {
     ip: IpAddr,
+    bits: u8,
 }
 
 impl AddressPrefix {
     /// Returns the prefix of a peer's address, which has `ipv6_bits` bits if it is IPv6.
     pub(crate) fn of(peer: Address, ipv6_bits: u32) -> Self {
-        let ip = match peer.ip() {
+        match peer.ip() {
             IpAddr::V6(ip) => {
                 let mask = u128::MAX.checked_shl(u128::BITS - ipv6_bits).unwrap_or(0);
-                IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & mask))
+                let ip = IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & mask));
+                Self { ip, bits: ipv6_bits as u8 }
             }
-            ip @ IpAddr::V4(_) => ip,
-        };
-        Self { ip }
+            ip @ IpAddr::V4(_) => Self { ip, bits: Ipv4Addr::BITS as u8 },
+        }
+    }
+}
+
+impl fmt::Display for AddressPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ip {
+            IpAddr::V4(ip) => ip.fmt(f),
+            IpAddr::V6(ip) => write!(f, "{ip}/{}", self.bits),
+        }
     }
 }
 
@@ -49,6 +60,8 @@ mod tests {
             assert_ne!(prefix(one, bits), prefix(other, bits), "{other}/{bits}");
         }
         assert_ne!(prefix("192.0.2.1", 64), prefix("192.0.2.2", 64));
+        assert_eq!(prefix(one, 64).to_string(), "2001:db8:1:2::/64");
+        assert_eq!(prefix("192.0.2.1", 64).to_string(), "192.0.2.1");
         assert_eq!(prefix("::ffff:192.0.2.1", 64), prefix("192.0.2.1", 64));
         assert_ne!(prefix("::ffff:192.0.2.1", 64), prefix("::ffff:192.0.2.2", 64));
     }

@@ -55,6 +55,7 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod address_prefix;
+mod admissions;
 mod builder;
 mod callbacks;
 mod client;

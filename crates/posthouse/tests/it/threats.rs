@@ -7,3 +7,4 @@ mod floods;
 mod frames;
 mod limits;
 mod slowness;
+mod unproven;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use posthouse::{Address, Endpoint, Listener};
 
-use crate::harness::{Harness, everywhere, in_simulation, on_real_sockets};
+use crate::harness::{Harness, in_simulation, on_real_sockets};
 use crate::log;
 use crate::probe::Probe;
 use crate::raw::{Raw, frame};
