@@ -204,6 +204,11 @@ impl Admissions {
         lock(&self.state).remove(prefix, ticket).is_some()
     }
 
+    /// Returns whether a peer has its place in the budget, so that it was not evicted.
+    pub(crate) fn holds(&self, prefix: AddressPrefix, ticket: Ticket) -> bool {
+        lock(&self.state).unadmitted.contains_key(&(prefix, ticket))
+    }
+
     /// Takes the place of a connection that has ended, if it has one.
     pub(crate) fn release(&self, ended: Ended) {
         let Some(prefix) = ended.accepted_from else { return };

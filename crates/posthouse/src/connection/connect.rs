@@ -26,6 +26,12 @@ impl Strand {
         self.register(cx, socket, peer);
         let until = cx.now + self.config.close_timeout();
         self.phase = Phase::Opening(Opening { socket, until, target: None });
+        if ticket
+            .is_some_and(|ticket| !cx.shared.admissions.holds(cx.shared.prefix_of(peer), ticket))
+        {
+            // The post that evicts it may have come before the one that begins it.
+            return self.on_evicted(cx);
+        }
         self.begin_stream(cx, socket);
     }
 
