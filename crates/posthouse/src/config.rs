@@ -105,12 +105,11 @@ impl ConnectionConfig {
         matches!(self.wire.framing, Framing::Native)
     }
 
-    /// Returns whether an accepted peer is admitted at once: no handshake, hello, proof or admission
-    /// is due.
+    /// Returns whether an accepted peer is admitted at once: no handshake, hello, proof or
+    /// admission is due.
     pub(crate) fn admits_at_once(&self) -> bool {
-        let needs_hello = self.session.key.is_some() || self.session.hello == HelloPolicy::Required;
-        let needs_frame = self.is_native() && needs_hello;
-        !needs_frame && self.record_layer.is_none() && self.options.admission_timeout_ms == 0
+        let needs_hello = self.is_native() && self.session.hello == HelloPolicy::Required;
+        !needs_hello && self.record_layer.is_none() && self.options.admission_timeout_ms == 0
     }
 
     pub(crate) fn close_timeout(&self) -> Duration {

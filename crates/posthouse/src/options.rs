@@ -192,19 +192,21 @@ options! {
         pub layout, with_layout: Layout = Layout::Auto;
         /// The maximum number of connections at the same time, accepted and outgoing, 1 to 1000000.
         /// Over it an accepted peer is reset, counted as refused and logged, and a connect fails.
-        /// A peer that is not admitted (see max_unadmitted) loses its place first. An idle connection
-        /// takes about 600 bytes.
+        /// A peer that is not admitted (see max_unadmitted) loses its place first. An idle
+        /// connection takes about 600 bytes.
         pub max_connections, with_max_connections: usize = 16_384, 1_u64 => MAX_CONNECTIONS;
         /// The maximum number of accepted connections from one address, over all listeners: an IPv4
         /// address, or the first ipv6_prefix_bits bits of an IPv6 address. Over it the peer is
-        /// reset, counted as refused and logged. Loopback addresses are exempt. 0: no limit.
+        /// reset, counted as refused and logged; or, if others from there are not admitted (see
+        /// max_unadmitted), the oldest of them. Loopback addresses are exempt. 0: no limit.
         pub max_connections_per_address, with_max_connections_per_address: usize = 64;
-        /// The maximum number of accepted connections that are not admitted: the peer has not proved
-        /// the key, not sent a required hello, not completed a handshake, or the handler has not
-        /// admitted it. Less than max_connections; 0: half of that. Over it the address (see
-        /// max_connections_per_address; here loopback addresses count, too) with the most of them
-        /// loses its oldest, which is reset, counted as evicted and logged. Each takes 200 bytes
-        /// more than another idle connection, and up to 16 KiB for a partly received frame.
+        /// The maximum number of accepted connections that are not admitted: the peer has not
+        /// proved the key, sent a required hello or completed a handshake, or the handler has not
+        /// admitted it. Less than max_connections; 0: half of that. Over it the address with the most of
+        /// them loses its oldest, which is reset, counted as evicted and logged (an address is as
+        /// in max_connections_per_address; here loopback addresses count, too). Each takes about
+        /// 200 bytes more than another idle connection, and up to 16 KiB for a partly received
+        /// frame. As many again, at least 1024, may be ending because they were evicted.
         pub max_unadmitted, with_max_unadmitted: usize = 0;
         /// The number of leading bits that IPv6 peers have in common if limits count them as one
         /// address, 32 to 128. 64: the range of addresses that a network assigns to one host. With
