@@ -202,11 +202,11 @@ options! {
         pub max_connections_per_address, with_max_connections_per_address: usize = 64;
         /// The maximum number of accepted connections that are not admitted: the peer has not
         /// proved the key, sent a required hello or completed a handshake, or the handler has not
-        /// admitted it. Less than max_connections; 0: half of that. Over it the address with the most of
-        /// them loses its oldest, which is reset, counted as evicted and logged (an address is as
-        /// in max_connections_per_address; here loopback addresses count, too). Each takes about
-        /// 200 bytes more than another idle connection, and up to 16 KiB for a partly received
-        /// frame. As many again, at least 1024, may be ending because they were evicted.
+        /// admitted it. Less than max_connections; 0: half of that. Over it the address with the
+        /// most of them loses its oldest, which is reset, counted as evicted and logged (an address
+        /// is as in max_connections_per_address; here loopback addresses count, too). Each takes
+        /// about 200 bytes more than another idle connection, and up to 16 KiB for a partly
+        /// received frame. As many again, at least 1024, may be ending after an eviction.
         pub max_unadmitted, with_max_unadmitted: usize = 0;
         /// The number of leading bits that IPv6 peers have in common if limits count them as one
         /// address, 32 to 128. 64: the range of addresses that a network assigns to one host. With
