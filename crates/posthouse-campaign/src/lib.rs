@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod files;
 mod held;
 mod ledger;
@@ -25,6 +26,7 @@ use held::HeldPeer;
 use ledger::Ledger;
 use traffic::{ClientSide, Rng, ServerSide, SimulatedLine};
 
+pub use admission::run_admission;
 pub use files::run_files;
 
 /// The counts of a run. [`merge`](Summary::merge) adds up several runs.

@@ -4,15 +4,24 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-/// The address of one end of a connection: TCP over IPv4 or IPv6. The representation is private so
-/// that other kinds (Unix sockets, PROXY headers) can be added.
+/// The address of one end of a connection: TCP over IPv4 or IPv6. It is canonical: an IPv4 address
+/// that is mapped into IPv6 (`::ffff:127.0.0.1`, the form in which a dual-stack socket reports IPv4
+/// peers) becomes the IPv4 address when the value is made. So a peer has one address, whichever
+/// listener accepts it. The representation is private so that other kinds (Unix sockets, PROXY
+/// headers) can be added.
+///
+/// ```
+/// let mapped: posthouse_io::Address = "[::ffff:192.0.2.1]:9990".parse()?;
+/// assert_eq!(mapped.to_string(), "192.0.2.1:9990");
+/// # Ok::<(), posthouse_io::AddressError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(SocketAddr);
 
 impl Address {
-    /// Returns the IP address. An IPv4 address that is mapped into IPv6 is returned as IPv4.
+    /// Returns the IP address.
     pub fn ip(&self) -> IpAddr {
-        self.0.ip().to_canonical()
+        self.0.ip()
     }
 
     /// Returns the port.
@@ -33,7 +42,10 @@ impl Address {
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        Self(address)
+        match address.ip().to_canonical() {
+            IpAddr::V4(ip) => Self(SocketAddr::from((ip, address.port()))),
+            IpAddr::V6(_) => Self(address),
+        }
     }
 }
 
@@ -47,7 +59,7 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        text.parse().map(Self).map_err(|_| AddressError { text: text.to_owned() })
+        text.parse().map(SocketAddr::into).map_err(|_| AddressError { text: text.to_owned() })
     }
 }
 
@@ -70,7 +82,7 @@ pub struct Name {
 impl Name {
     /// Returns the address if the host is written as an IP address, so that no look-up is needed.
     pub fn as_address(&self) -> Option<Address> {
-        self.host.parse::<IpAddr>().ok().map(|ip| Address(SocketAddr::new(ip, self.port)))
+        self.host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.port).into())
     }
 }
 

@@ -108,6 +108,13 @@ impl ConnectionConfig {
         matches!(self.wire.framing, Framing::Native)
     }
 
+    /// Returns whether an accepted peer is admitted at once: no handshake, hello, proof or
+    /// admission is due.
+    pub(crate) fn admits_at_once(&self) -> bool {
+        let needs_hello = self.is_native() && self.session.hello == HelloPolicy::Required;
+        !needs_hello && self.record_layer.is_none() && self.options.admission_timeout_ms == 0
+    }
+
     pub(crate) fn close_timeout(&self) -> Duration {
         Duration::from_millis(self.options.close_timeout_ms)
     }

@@ -23,6 +23,7 @@ use std::time::Duration;
 use posthouse_io::{Lane, Op, Outcome as IoOutcome};
 use posthouse_wire::Session;
 
+use crate::admissions::Ticket;
 use crate::callbacks::Callbacks;
 use crate::close::{Close, HandlerResult};
 use crate::config::{ConnectionConfig, Role};
@@ -133,6 +134,8 @@ pub(crate) struct Strand {
     pub(crate) output: Output,
     pub(crate) stats: Option<Arc<ConnectionStats>>,
     phase: Phase,
+    /// The place in the budget of unadmitted peers, from the accept to the admission or the end.
+    ticket: Option<Ticket>,
     /// The state that few connections need, in a box of its own to save memory.
     pub(crate) cold: Option<Box<ColdState>>,
     /// True exactly while the handler has paused reading.
@@ -252,6 +255,7 @@ impl Connection {
             output: Output::default(),
             stats: None,
             phase: Phase::New,
+            ticket: None,
             cold: None,
             paused: false,
             over_high: false,
@@ -322,8 +326,8 @@ impl Connection {
     fn on_post(&mut self, cx: &mut Context<'_>, post: PeerPost) {
         let strand = &mut self.strand;
         match post {
-            PeerPost::Adopt { new, .. } => {
-                strand.adopt(cx, new);
+            PeerPost::Adopt { new, ticket, .. } => {
+                strand.adopt(cx, new, ticket);
                 strand.on_shutdown(cx);
             }
             PeerPost::Connect { target, .. } => {
@@ -343,6 +347,7 @@ impl Connection {
                 let reason = close.reason();
                 strand.close(cx, close, reason);
             }
+            PeerPost::Evict => strand.on_evicted(cx),
         }
     }
 

@@ -12,7 +12,7 @@ pub enum Fault {
     Peer,
     /// This program closed the connection, sent an invalid message, or a callback panicked.
     Local,
-    /// The network or a resource of the system failed.
+    /// The network or a resource of the system failed, or a bound of the endpoint was reached.
     System,
 }
 
@@ -40,6 +40,9 @@ pub enum DisconnectKind {
     Protocol,
     /// The peer did not prove that it knows the key, or the handler did not admit the peer in time.
     NotAdmitted,
+    /// The peer was not admitted yet, and others needed its place
+    /// ([`max_unadmitted`](crate::EndpointOptions::max_unadmitted)).
+    Evicted,
     /// The peer was silent for longer than the heartbeat allows.
     Silent,
     /// The peer was too slow: in sending a frame, or in taking this side's output.
@@ -76,7 +79,7 @@ impl DisconnectKind {
             | Kind::TooSlow
             | Kind::QueueFull => Fault::Peer,
             Kind::Closed | Kind::Shutdown | Kind::Unsendable | Kind::Panicked => Fault::Local,
-            Kind::System | Kind::Unreachable | Kind::Busy => Fault::System,
+            Kind::System | Kind::Unreachable | Kind::Busy | Kind::Evicted => Fault::System,
         }
     }
 }
@@ -136,6 +139,7 @@ impl fmt::Display for DisconnectReason {
             Kind::Reset => "the peer reset the connection",
             Kind::Protocol => "the peer broke the protocol",
             Kind::NotAdmitted => "the peer was not admitted",
+            Kind::Evicted => "the peer was not admitted yet, and others needed its place",
             Kind::Silent => "the peer went silent",
             Kind::TooSlow => "the peer was too slow",
             Kind::QueueFull => "the peer does not read and the send queue is full",

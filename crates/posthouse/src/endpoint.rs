@@ -304,7 +304,7 @@ impl<H: Handler> Endpoint<H> {
         }
         let (view, shared) = (self.view(), &self.shared);
         let config = ConnectionConfig::for_target(&target, self.handler_id, self.send_configs())?;
-        let id = shared.registry.allocate().ok_or(ConnectError::TooMany)?;
+        let id = shared.allocate_outgoing().ok_or(ConnectError::TooMany)?;
         // The slot is also released if `state` panics.
         let slot = Allocated { shared, id: Some(id) };
         let callbacks = Some(view.with_state(state(id)));
@@ -502,8 +502,12 @@ impl<H: Handler> Endpoint<H> {
     /// Returns the endpoint's counts, over all handlers.
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
-        let (counters, connections) = (shared.port.counters(), shared.registry.connections());
-        Stats::new(&shared.stats, counters, connections, shared.assembly_budget.bytes())
+        Stats {
+            connections: shared.registry.connections(),
+            unadmitted: shared.admissions.unadmitted(),
+            assembly_bytes: shared.assembly_budget.bytes(),
+            ..Stats::new(&shared.stats, shared.port.counters())
+        }
     }
 
     /// Begins the shutdown and returns without waiting for its end. Any thread and any callback can

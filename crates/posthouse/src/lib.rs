@@ -60,6 +60,8 @@
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
+mod address_prefix;
+mod admissions;
 mod builder;
 mod callbacks;
 mod client;

@@ -1,9 +1,7 @@
 //! The listeners of a running endpoint. A shortage pauses accepting but never ends it, and a peer
 //! over a limit is reset, counted and logged.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use posthouse_io::{
@@ -11,6 +9,7 @@ use posthouse_io::{
     Socket,
 };
 
+use crate::admissions::{Ended, Evicted, Newcomer, Place};
 use crate::callbacks::ErasedHandler;
 use crate::config::ConnectionConfig;
 use crate::error::ListenError;
@@ -39,7 +38,6 @@ pub(crate) struct Listeners {
 #[derive(Default)]
 struct State {
     slots: Vec<Slot>,
-    by_address: BTreeMap<IpAddr, usize>,
     /// True exactly when the shutdown has closed the listeners, so that no other can be added.
     shut: bool,
 }
@@ -218,53 +216,59 @@ impl Listeners {
     }
 
     fn accept(&self, shared: &Shared, now: Duration, id: TagOwner, new: NewSocket) {
-        let ip = new.peer.ip();
-        let per_address = shared.options.max_connections_per_address;
-        let mut state = lock(&self.state);
-        let from_address = state.by_address.get(&ip).copied().unwrap_or(0);
-        let why = if shared.lifecycle.shutdown_deadline().is_some() {
-            Some("the endpoint is shutting down")
-        } else if per_address > 0 && from_address >= per_address && !ip.is_loopback() {
-            Some("max_connections_per_address")
-        } else {
-            None
-        };
-        // In the shared layout another worker may have closed the listener since this worker took
-        // the completion.
-        let slot = state.slots.get(id.slot as usize);
-        let slot = slot.filter(|slot| slot.generation == id.generation);
-        let admitted = match (why, slot.map(|slot| &slot.listening)) {
-            (Some(why), _) => Err(why),
-            (None, Some(Listening::Open(open))) if !open.stopping => {
-                let accepted = open.accepted.clone();
-                let peer = shared.registry.allocate().ok_or("max_connections");
-                peer.map(|peer| (peer, accepted))
-            }
-            (None, _) => Err("the listener was stopped"),
-        };
-        match admitted {
-            Ok((peer, Accepted { config, handler })) => {
-                *state.by_address.entry(ip).or_default() += 1;
-                drop(state);
+        let peer = new.peer;
+        let mut evicted = Vec::new();
+        let accepted = self.place(shared, id, peer, &mut evicted);
+        shared.evict(&evicted);
+        match accepted {
+            Ok((Place { id, ticket }, Accepted { config, handler })) => {
                 shared.stats.accepted.add(1);
                 let callbacks = Some(handler.callbacks());
-                let adopt = PeerPost::Adopt { new, config, callbacks };
-                if shared.post_bounded(peer, adopt).is_err() {
+                let adopt = PeerPost::Adopt { new, ticket, config, callbacks };
+                if shared.post_bounded(id, adopt).is_err() {
                     // The lane has ended, and dropping the post has closed the socket.
-                    shared.registry.release(peer);
-                    self.release_address(ip);
+                    let accepted_from = Some(shared.prefix_of(peer));
+                    shared.release(Ended { id, accepted_from, ticket });
                 }
             }
             Err(why) => {
-                drop(state);
                 shared.stats.refused.add(1);
-                let peer = new.peer;
                 new.refuse();
                 if let Some(suppressed) = self.refusals_logged.may_log(now) {
                     tracing::warn!(%peer, why, suppressed, "refused a new connection");
                 }
             }
         }
+    }
+
+    /// Gives a peer of a listener a place, or says why not.
+    fn place(
+        &self,
+        shared: &Shared,
+        id: TagOwner,
+        peer: Address,
+        evicted: &mut Vec<Evicted>,
+    ) -> Result<(Place, Accepted), &'static str> {
+        let state = lock(&self.state);
+        if shared.lifecycle.shutdown_deadline().is_some() {
+            return Err("the endpoint is shutting down");
+        }
+        // In the shared layout another worker may have closed the listener since this worker took
+        // the completion.
+        let slot = state.slots.get(id.slot as usize);
+        let slot = slot.filter(|slot| slot.generation == id.generation);
+        let accepted = match slot.map(|slot| &slot.listening) {
+            Some(Listening::Open(open)) if !open.stopping => open.accepted.clone(),
+            _ => return Err("the listener was stopped"),
+        };
+        let newcomer = Newcomer {
+            prefix: shared.prefix_of(peer),
+            is_unadmitted: !accepted.config.admits_at_once(),
+            is_loopback: peer.is_loopback(),
+        };
+        let allocate = |spare| shared.registry.allocate(spare);
+        let place = shared.admissions.accept(newcomer, evicted, allocate)?;
+        Ok((place, accepted))
     }
 
     /// Returns whether every listener is closed and no other can be added.
@@ -277,17 +281,6 @@ impl Listeners {
     pub(crate) fn clear(&self) {
         let slots = std::mem::take(&mut lock(&self.state).slots);
         drop(slots);
-    }
-
-    /// Counts one connection fewer from an address.
-    pub(crate) fn release_address(&self, ip: IpAddr) {
-        let mut state = lock(&self.state);
-        if let Some(count) = state.by_address.get_mut(&ip) {
-            *count -= 1;
-            if *count == 0 {
-                state.by_address.remove(&ip);
-            }
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use posthouse_io::NewSocket;
 
+use crate::admissions::Ticket;
 use crate::callbacks::Callbacks;
 use crate::close::{Close, HandlerResult};
 use crate::config::ConnectionConfig;
@@ -24,6 +25,8 @@ pub(crate) enum PeerPost {
     /// An accepted socket to take over.
     Adopt {
         new: NewSocket,
+        /// The place in the budget of unadmitted peers, if it has one.
+        ticket: Option<Ticket>,
         config: Arc<ConnectionConfig>,
         /// The handler's side; `None` only after it has been taken.
         callbacks: Option<Box<dyn Callbacks>>,
@@ -51,6 +54,8 @@ pub(crate) enum PeerPost {
     },
     Run(PeerTask),
     Close(Close),
+    /// The end of an unadmitted peer whose place was given to another.
+    Evict,
 }
 
 /// A post for a lane.

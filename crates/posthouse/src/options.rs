@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admissions::Bounds;
 use crate::id::MAX_CONNECTIONS;
 pub use text::OptionsError;
 use text::{OptionSet, check, number};
@@ -193,13 +194,29 @@ options! {
         /// with "iocp", pinned with the others).
         pub layout, with_layout: Layout = Layout::Auto;
         /// The maximum number of connections at the same time, accepted and outgoing, 1 to 1000000.
-        /// If the endpoint has that many, it resets a further accepted peer, counts it as refused
-        /// and logs it; a further connect fails. An idle connection takes about 600 bytes.
+        /// If the endpoint has that many, a further accepted peer takes the place of one that is not
+        /// admitted (see max_unadmitted); if there is none, it is reset, counted as refused and
+        /// logged. A further connect fails. An idle connection takes about 600 bytes.
         pub max_connections, with_max_connections: usize = 16_384, 1_u64 => MAX_CONNECTIONS;
-        /// The maximum number of accepted connections from one IP address, over all listeners
-        /// together. If an address has that many, a further peer from it is reset, counted as
-        /// refused and logged. Loopback addresses are exempt. 0: no limit.
+        /// The maximum number of accepted connections from one address, over all listeners
+        /// together. An address is an IPv4 address, or the first ipv6_prefix_bits bits of an IPv6
+        /// address. If an address has that many, a further peer from it takes the place of the
+        /// oldest that is not admitted; if there is none, it is reset, counted as refused and
+        /// logged. Loopback addresses are exempt. 0: no limit.
         pub max_connections_per_address, with_max_connections_per_address: usize = 64;
+        /// The maximum number of accepted connections that are not admitted: the peer has not
+        /// proved the key, sent a required hello or completed a handshake, or the handler has not
+        /// admitted it. Less than max_connections; 0: half of that. Over it the address with the
+        /// most of them loses its oldest, which is reset, counted as evicted and logged (an address
+        /// is as in max_connections_per_address; here loopback addresses count, too). Each takes
+        /// about 200 bytes more than another idle connection, and up to 16 KiB for a partly
+        /// received frame. As many again, at least 1024, may be ending after an eviction.
+        pub max_unadmitted, with_max_unadmitted: usize = 0;
+        /// The number of leading bits that IPv6 peers have in common if limits count them as one
+        /// address, 32 to 128. 64: the range of addresses that a network assigns to one host. With
+        /// more bits such a host passes every limit per address; with fewer bits hosts share it.
+        /// An IPv4 address counts alone, also if it is mapped into IPv6 (::ffff:192.0.2.1).
+        pub ipv6_prefix_bits, with_ipv6_prefix_bits: u32 = 64, 32_u64 => 128_u64;
         /// The maximum number of bytes that partly received frames of all connections may hold
         /// together. If a frame would exceed this maximum, its connection is closed.
         pub assembly_bytes, with_assembly_bytes: usize = 256 * 1024 * 1024, 1_u64 => MAX_BYTES;
@@ -340,13 +357,18 @@ options! {
 }
 
 impl EndpointOptions {
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "every set of options has it"
-    )]
     fn validate_together(&self) -> Result<(), OptionsError> {
-        Ok(())
+        let max = number(self.max_connections).saturating_sub(1).max(1);
+        check("max_unadmitted", number(self.max_unadmitted), (0, max))
+    }
+
+    /// Returns the bounds of the places of accepted connections.
+    pub(crate) fn admission_bounds(&self) -> Bounds {
+        let max_unadmitted = match self.max_unadmitted {
+            0 => (self.max_connections / 2).max(1),
+            max => max,
+        };
+        Bounds { max_unadmitted, max_per_address: self.max_connections_per_address }
     }
 
     /// Returns the number of I/O workers on this machine.

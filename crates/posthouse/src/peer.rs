@@ -340,7 +340,7 @@ impl<'a, H: Handler> Peer<'a, H> {
     /// [`admission_timeout_ms`](crate::ConnectionOptions::admission_timeout_ms) sets for a peer
     /// before its admission. It has no effect if that option is 0.
     pub fn admit(&mut self) {
-        self.output.strand.admit(self.output.now);
+        self.output.strand.admit(self.output.shared, self.output.now);
     }
 
     /// Stops the delivery of messages of this peer until [`resume_reading`](Self::resume_reading).

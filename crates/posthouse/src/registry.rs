@@ -18,6 +18,8 @@ pub(crate) struct Registry {
     segments: Box<[OnceLock<Box<[Entry]>>]>,
     lanes: Box<[LaneSlots]>,
     connections: AtomicUsize,
+    /// The maximum number of connections, those that the caller of `allocate` counts as spare not
+    /// included.
     max_connections: usize,
     /// The number of slots that the table can have.
     max_slots: u32,
@@ -140,10 +142,11 @@ pub struct PeerInfo {
 }
 
 impl Registry {
-    pub(crate) fn new(lanes: usize, max_connections: usize) -> Self {
+    /// Makes a table for `max_connections`, and `max_spare` that do not count.
+    pub(crate) fn new(lanes: usize, max_connections: usize, max_spare: usize) -> Self {
         // The accepting lane assigns a connection to the lane with the fewest, so a lane's slots
         // stay near its share. In the worst case one lane has all connections.
-        let slots = (max_connections * lanes + lanes).min(1 << SLOT_BITS);
+        let slots = ((max_connections + max_spare) * lanes + lanes).min(1 << SLOT_BITS);
         let lane = |_| LaneSlots::default();
         Self {
             segments: (0..slots.div_ceil(SEGMENT)).map(|_| OnceLock::new()).collect(),
@@ -166,9 +169,9 @@ impl Registry {
     }
 
     /// Allocates a slot on the lane with the fewest connections. `None` if there are
-    /// `max_connections`, or if no slot is left.
-    pub(crate) fn allocate(&self) -> Option<PeerId> {
-        let more = |n| (n < self.max_connections).then_some(n + 1);
+    /// `max_connections` beside the `spare` ones that do not count, or if no slot is left.
+    pub(crate) fn allocate(&self, spare: usize) -> Option<PeerId> {
+        let more = |n| (n < self.max_connections + spare).then_some(n + 1);
         self.connections.fetch_update(Ordering::SeqCst, Ordering::Relaxed, more).ok()?;
         let load = |i: &usize| self.lanes[*i].connections.load(Ordering::Relaxed);
         let lane = (0..self.lanes.len()).min_by_key(load).expect("at least one lane");
@@ -313,12 +316,12 @@ mod tests {
 
     #[test]
     fn a_released_slot_is_used_again_under_another_id() {
-        let registry = Registry::new(2, 3);
-        let ids: Vec<_> = (0..3).map(|_| registry.allocate().unwrap()).collect();
-        assert_eq!(registry.allocate(), None, "three are as many as there may be");
+        let registry = Registry::new(2, 3, 0);
+        let ids: Vec<_> = (0..3).map(|_| registry.allocate(0).unwrap()).collect();
+        assert_eq!(registry.allocate(0), None, "three are as many as there may be");
         assert_eq!(registry.connections_of(LaneId(0)), 2, "dealt to the lane with fewest");
         registry.release(ids[0]);
-        let again = registry.allocate().unwrap();
+        let again = registry.allocate(0).unwrap();
         assert_eq!(again.slot(), ids[0].slot());
         assert_ne!(again, ids[0]);
         assert!(registry.is_current(again) && !registry.is_current(ids[0]));
@@ -326,8 +329,8 @@ mod tests {
 
     #[test]
     fn a_slot_whose_generations_are_used_up_is_retired() {
-        let registry = Registry::new(1, 2);
-        let first = registry.allocate().unwrap();
+        let registry = Registry::new(1, 2, 0);
+        let first = registry.allocate(0).unwrap();
         let last = GENERATION_MASK - 2;
         registry.entry(first.slot()).unwrap().gate.set_generation(last);
         let first = PeerId::new(first.slot(), last);
@@ -335,10 +338,10 @@ mod tests {
         registry.release(first);
         assert!(!registry.is_current(first));
         assert_eq!(registry.owner(first.into()), first, "a late completion still finds its owner");
-        let others = [registry.allocate().unwrap(), registry.allocate().unwrap()];
+        let others = [registry.allocate(0).unwrap(), registry.allocate(0).unwrap()];
         assert!(others.iter().all(|other| other.slot() != first.slot()));
-        assert_eq!(registry.allocate(), None);
+        assert_eq!(registry.allocate(0), None);
         registry.abandon(others[0]);
-        assert_eq!((registry.allocate(), registry.connections()), (None, 1), "no slot is left");
+        assert_eq!((registry.allocate(0), registry.connections()), (None, 1), "no slot is left");
     }
 }

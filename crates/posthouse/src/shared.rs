@@ -5,8 +5,10 @@ mod strands;
 use std::fmt;
 use std::time::Duration;
 
-use posthouse_io::{CompletionPort, LaneId, Layout, Notify, Selected};
+use posthouse_io::{Address, CompletionPort, LaneId, Layout, Notify, Selected};
 
+use crate::address_prefix::AddressPrefix;
+use crate::admissions::{Admissions, Ended, Evicted};
 use crate::error::SendError;
 use crate::id::HandlerId;
 use crate::id::PeerId;
@@ -50,6 +52,7 @@ pub(crate) struct Shared {
     /// The connections, in the shared layout.
     pub(crate) strands: Option<Strands>,
     pub(crate) listeners: Listeners,
+    pub(crate) admissions: Admissions,
     pub(crate) groups: Groups,
     pub(crate) everyone: Arc<Members>,
     pub(crate) stats: Arc<Counts>,
@@ -60,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) faults_logged: RateLimitedLog,
     /// The log of abandoned connections.
     pub(crate) abandoned_logged: RateLimitedLog,
+    /// The log of evicted connections.
+    evictions_logged: RateLimitedLog,
     /// True exactly when the log has named a method that a handler lacks.
     pub(crate) missing_logged: AtomicBool,
     /// The number of handlers that were attached.
@@ -179,17 +184,20 @@ impl Shared {
         let shared = selected.layout == Layout::Shared;
         let lanes = port.lanes();
         let pending = tuning.pending_reads as u8;
+        let bounds = options.admission_bounds();
+        let max_evicted = bounds.max_evicted();
         Self {
             receive_strategy: if shared {
                 ReceiveStrategy::Once(pending)
             } else {
                 ReceiveStrategy::Stream
             },
-            registry: Registry::new(lanes, options.max_connections),
+            registry: Registry::new(lanes, options.max_connections, max_evicted),
             sends: SendConfigs::default(),
             mailboxes: (0..lanes).map(|_| Mailbox::default()).collect(),
-            strands: shared.then(|| Strands::new(options.max_connections)),
+            strands: shared.then(|| Strands::new(options.max_connections + max_evicted)),
             listeners: Listeners::default(),
+            admissions: Admissions::new(bounds),
             groups: Groups::new(lanes),
             everyone: Members::new("everyone", lanes),
             stats: Arc::default(),
@@ -198,6 +206,7 @@ impl Shared {
             lifecycle: Lifecycle::new(selected.io_workers, port.notify()),
             faults_logged: RateLimitedLog::default(),
             abandoned_logged: RateLimitedLog::default(),
+            evictions_logged: RateLimitedLog::default(),
             missing_logged: AtomicBool::new(false),
             handlers: AtomicU32::new(0),
             guard: OnceLock::new(),
@@ -206,6 +215,48 @@ impl Shared {
             selected,
             port,
         }
+    }
+
+    /// Returns the prefix of a peer's address, as limits count it.
+    pub(crate) fn prefix_of(&self, peer: Address) -> AddressPrefix {
+        AddressPrefix::of(peer, self.options.ipv6_prefix_bits)
+    }
+
+    /// Allocates the slot of an outgoing connection; `None` if there are `max_connections`.
+    pub(crate) fn allocate_outgoing(&self) -> Option<PeerId> {
+        let mut evicted = Vec::new();
+        let allocate = |spare| self.registry.allocate(spare);
+        let id = self.admissions.connect(&mut evicted, allocate);
+        self.evict(&evicted);
+        id
+    }
+
+    /// Makes the strands of evicted connections end them.
+    pub(crate) fn evict(&self, evicted: &[Evicted]) {
+        for &Evicted { id, prefix, bound } in evicted {
+            self.stats.evicted.add(1);
+            // It fails only if the connection has ended.
+            let _ = self.post_bounded(id, PeerPost::Evict);
+            if let Some(suppressed) = self.evictions_logged.may_log(self.port.now()) {
+                tracing::warn!(
+                    peer = %id, %prefix, bound, suppressed,
+                    "the address with the most unadmitted peers lost its oldest"
+                );
+            }
+        }
+    }
+
+    /// Releases the slot of an ended connection and its place.
+    pub(crate) fn release(&self, ended: Ended) {
+        self.registry.release(ended.id);
+        self.admissions.release(ended);
+    }
+
+    /// Releases the place of an abandoned connection. Its slot stays occupied, because its
+    /// operations may still end.
+    pub(crate) fn abandon(&self, ended: Ended) {
+        self.registry.abandon(ended.id);
+        self.admissions.release(ended);
     }
 
     /// Returns a number for another handler; `None` if there are too many.

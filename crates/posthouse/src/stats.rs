@@ -24,6 +24,7 @@ impl Counter {
 pub(crate) struct Counts {
     pub(crate) accepted: Counter,
     pub(crate) refused: Counter,
+    pub(crate) evicted: Counter,
     pub(crate) connected: Counter,
     pub(crate) disconnected: Counter,
     pub(crate) unreachable: Counter,
@@ -56,12 +57,18 @@ impl Counts {
 pub struct Stats {
     /// The current number of connections, including those that are connecting or closing.
     pub connections: usize,
+    /// The current number of accepted connections that are not admitted; see
+    /// [`max_unadmitted`](crate::EndpointOptions::max_unadmitted).
+    pub unadmitted: usize,
     /// The number of accepted peers.
     pub accepted: u64,
     /// The number of peers that were reset because of a limit (`max_connections`,
     /// `max_connections_per_address`), or because the listener was stopped or the endpoint shut
     /// down.
     pub refused: u64,
+    /// The number of accepted peers that were reset before their admission, because others needed
+    /// their place (`max_unadmitted`, `max_connections`, `max_connections_per_address`).
+    pub evicted: u64,
     /// The number of calls of `connected`.
     pub connected: u64,
     /// The number of calls of `disconnected`.
@@ -109,11 +116,12 @@ pub struct Stats {
 }
 
 impl Stats {
-    pub(crate) fn new(counts: &Counts, io: Counters, connections: usize, assembly: usize) -> Self {
+    /// Returns the counts, without those of the current moment that the endpoint adds.
+    pub(crate) fn new(counts: &Counts, io: Counters) -> Self {
         Self {
-            connections,
             accepted: counts.accepted.get(),
             refused: counts.refused.get(),
+            evicted: counts.evicted.get(),
             connected: counts.connected.get(),
             disconnected: counts.disconnected.get(),
             unreachable: counts.unreachable.get(),
@@ -127,12 +135,12 @@ impl Stats {
             transfers: counts.transfers.get(),
             transfers_failed: counts.transfers_failed.get(),
             sendfile_bytes: counts.sendfile_bytes.get(),
-            assembly_bytes: assembly,
             operations_submitted: io.submitted,
             operations_completed: io.completed,
             sockets: io.sockets,
             buffers_used: io.buffers_used,
             buffers_free: io.buffers_free,
+            ..Self::default()
         }
     }
 }

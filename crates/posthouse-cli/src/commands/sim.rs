@@ -22,7 +22,7 @@ use crate::term::stdout::ReportFlags;
 ///
 /// A run is a pure function of its seed, which decides on clients, faults and timing. Each run
 /// checks every contract of the framework. Every seed runs messages, and every fourth seed also
-/// files. The campaign stops at the first failure, and prints its seed and the command that replays
+/// files, and admission under a flood. The campaign stops at the first failure, and prints its seed and the command that replays
 /// it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -41,8 +41,8 @@ pub(crate) struct Sim {
     /// The number of seeds that run at the same time. The default is one per core
     #[arg(long, value_name = "J")]
     jobs: Option<NonZero<usize>>,
-    /// The workload: traffic (messages), files, or all (messages with every seed, files with every
-    /// fourth)
+    /// The workload: traffic (messages), files, admission (peers that prove nothing), or all
+    /// (messages with every seed, the others with every fourth)
     #[arg(long, value_enum, default_value_t = Workload::All)]
     what: Workload,
     /// Run every seed twice, and compare the fingerprints of the two runs
@@ -60,6 +60,7 @@ pub(crate) struct Sim {
 enum Workload {
     Traffic,
     Files,
+    Admission,
     All,
 }
 
@@ -145,21 +146,26 @@ impl Sim {
     }
 }
 
-/// The number of seeds of which one runs files, too. A run of files takes about as long as four
-/// runs of messages.
-const FILES_EVERY: u64 = 4;
+/// The number of seeds of which one runs files, too, and another one admission. A run of files takes
+/// about as long as four runs of messages.
+const OTHERS_EVERY: u64 = 4;
 
 impl Workload {
     fn run(self, seed: u64) -> Result<Summary, String> {
         let traffic = || campaign::run(seed).map_err(|violation| violation.to_string());
         let files = || campaign::run_files(seed).map_err(|violation| violation.to_string());
+        let admission = || campaign::run_admission(seed).map_err(|violation| violation.to_string());
         match self {
             Workload::Traffic => traffic(),
             Workload::Files => files(),
+            Workload::Admission => admission(),
             Workload::All => {
                 let mut sum = traffic()?;
-                if seed.is_multiple_of(FILES_EVERY) {
+                if seed.is_multiple_of(OTHERS_EVERY) {
                     sum.merge(&files()?);
+                }
+                if seed % OTHERS_EVERY == 2 {
+                    sum.merge(&admission()?);
                 }
                 Ok(sum)
             }
@@ -171,6 +177,7 @@ impl Workload {
         match self {
             Workload::Traffic => " --what traffic",
             Workload::Files => " --what files",
+            Workload::Admission => " --what admission",
             Workload::All => "",
         }
     }

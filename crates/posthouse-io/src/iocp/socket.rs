@@ -1,6 +1,5 @@
 //! The state of one registered socket, its operations, and their overlapped calls in flight.
 
-use std::net::{IpAddr, SocketAddr};
 use std::os::windows::io::OwnedSocket;
 use std::time::Duration;
 
@@ -242,11 +241,7 @@ impl SocketState {
 
     fn start_connect(&mut self, tag: Tag, address: Address, cx: &mut LaneCx<'_>) -> Started {
         self.check_connect()?;
-        // IPv6 sockets cannot connect to IPv4 addresses here.
-        let to = match address.ip() {
-            IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
-            IpAddr::V6(_) => address.socket_addr(),
-        };
+        let to = address.socket_addr();
         let handle = sys::stream_socket(to.ip())?;
         sys::bind_anywhere(&handle, to.ip())?;
         sys::prepare(&handle, true)?;

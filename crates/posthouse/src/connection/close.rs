@@ -7,10 +7,12 @@ use posthouse_io::{Cancel, Error, Failure, Op, Socket};
 
 use super::phase::{Ending, Farewell, Joining, Report};
 use super::{ColdState, Connection, Context, Phase, Strand};
+use crate::admissions::Ended;
 use crate::close::{Close, How};
 use crate::disconnect::{DisconnectKind, DisconnectReason, Fault};
 use crate::error::RequestError;
 use crate::id::Operation;
+use crate::shared::Shared;
 use crate::target::ConnectFailure;
 
 impl Connection {
@@ -85,8 +87,25 @@ impl Strand {
         }
         if let Phase::Draining(ending) = std::mem::replace(&mut self.phase, Phase::Gone) {
             cx.lane.shutdown(ending.socket);
+            // A peer that has proved nothing must not hold its place by not ending its stream.
+            let is_unproven = matches!(ending.farewell.report, Report::Nobody);
             self.phase = Phase::Lingering(ending);
+            if is_unproven {
+                self.join(cx);
+            }
         }
+    }
+
+    /// Ends the connection of an unadmitted peer whose place was given to another.
+    pub(super) fn on_evicted(&mut self, cx: &mut Context<'_>) {
+        self.close(cx, Close::abort(), DisconnectReason::new(DisconnectKind::Evicted, ""));
+    }
+
+    /// Returns what the end of this connection releases.
+    pub(crate) fn ended(&self, shared: &Shared) -> Ended {
+        let stats = self.stats.as_ref().filter(|stats| !stats.outgoing);
+        let accepted_from = stats.map(|stats| shared.prefix_of(stats.peer));
+        Ended { id: self.id, accepted_from, ticket: self.ticket }
     }
 
     /// Resets the connection.
@@ -179,8 +198,10 @@ impl Strand {
     /// Logs the end: a rate-limited warning if an accepted connection ended by the fault of its
     /// peer or the system, otherwise a debug line.
     fn log_end(&self, cx: &Context<'_>, why: &DisconnectReason) {
+        use DisconnectKind as Kind;
         let address = self.stats.as_ref().map(|stats| tracing::field::display(stats.peer));
-        let wrong = !matches!(why.kind(), DisconnectKind::Ended | DisconnectKind::Reset)
+        // Evictions have a line of their own.
+        let wrong = !matches!(why.kind(), Kind::Ended | Kind::Reset | Kind::Evicted)
             && matches!(why.fault(), Fault::Peer | Fault::System);
         if wrong
             && !self.connects()
@@ -209,9 +230,6 @@ impl Strand {
             group.remove(self.id);
         }
         cx.shared.everyone.remove(self.id);
-        if let Some(stats) = self.stats.as_ref().filter(|stats| !stats.outgoing) {
-            cx.shared.listeners.release_address(stats.peer.ip());
-        }
         cx.shared.stats.ended(&why, matches!(report, Report::Disconnected));
         self.log_end(cx, &why);
         match report {

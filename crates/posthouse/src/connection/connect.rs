@@ -7,22 +7,31 @@ use posthouse_io::{Address, NewSocket, Op, Outcome as IoOutcome, Socket};
 
 use super::phase::{Attempt, Awaits, ConnectStage, Connecting, Farewell, Joining, Open, Opening};
 use super::{Context, Phase, Strand};
+use crate::admissions::Ticket;
 use crate::close::Close;
 use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::gate::SendTerms;
 use crate::id::Operation;
 use crate::registry::ConnectionStats;
+use crate::shared::Shared;
 use crate::sync::Arc;
 use crate::target::Target;
 
 impl Strand {
     /// Takes over an accepted socket.
-    pub(super) fn adopt(&mut self, cx: &mut Context<'_>, new: NewSocket) {
+    pub(super) fn adopt(&mut self, cx: &mut Context<'_>, new: NewSocket, ticket: Option<Ticket>) {
+        self.ticket = ticket;
         let peer = new.peer;
         let socket = cx.lane.adopt(new);
         self.register(cx, socket, peer);
         let until = cx.now + self.config.close_timeout();
         self.phase = Phase::Opening(Opening { socket, until, target: None });
+        if ticket
+            .is_some_and(|ticket| !cx.shared.admissions.holds(cx.shared.prefix_of(peer), ticket))
+        {
+            // The post that evicts it may have come before the one that begins it.
+            return self.on_evicted(cx);
+        }
         self.begin_stream(cx, socket);
     }
 
@@ -165,6 +174,9 @@ impl Strand {
         let awaits = if !self.connects() && admission > 0 {
             Awaits::Admission(cx.now + Duration::from_millis(admission))
         } else {
+            if !self.leave_budget(cx.shared) {
+                return self.on_evicted(cx);
+            }
             self.awaits_first_message(cx.now)
         };
         self.phase = Phase::Open(Open { socket, awaits });
@@ -176,13 +188,32 @@ impl Strand {
     }
 
     /// Admits the peer.
-    pub(crate) fn admit(&mut self, now: Duration) {
+    pub(crate) fn admit(&mut self, shared: &Shared, now: Duration) {
+        if !self.is_unadmitted() {
+            return;
+        }
+        if !self.leave_budget(shared) {
+            let reason = DisconnectReason::new(DisconnectKind::Evicted, "");
+            return self.request_close(Close::abort(), reason);
+        }
         let awaits = self.awaits_first_message(now);
-        if let Phase::Open(open) = &mut self.phase
-            && let Awaits::Admission(_) = open.awaits
-        {
+        if let Phase::Open(open) = &mut self.phase {
             open.awaits = awaits;
         }
+    }
+
+    /// Takes the connection out of the budget of unadmitted peers. Returns `false` if it was
+    /// evicted, so that it must end; it keeps its ticket then.
+    fn leave_budget(&mut self, shared: &Shared) -> bool {
+        if let Some(ticket) = self.ticket
+            && let Some(stats) = &self.stats
+        {
+            if !shared.admissions.admit(shared.prefix_of(stats.peer), ticket) {
+                return false;
+            }
+            self.ticket = None;
+        }
+        true
     }
 
     /// Ends the wait for the first message, because the peer has sent a message or a frame of a

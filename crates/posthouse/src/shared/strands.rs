@@ -46,8 +46,8 @@ impl Default for Slot {
 }
 
 impl Strands {
-    pub(crate) fn new(max_connections: usize) -> Self {
-        let segments = max_connections.min(1 << SLOT_BITS).div_ceil(SEGMENT) + 1;
+    pub(crate) fn new(max_slots: usize) -> Self {
+        let segments = max_slots.min(1 << SLOT_BITS).div_ceil(SEGMENT) + 1;
         let segments = (0..segments).map(|_| OnceLock::new()).collect();
         Self { segments, ready: Mutex::default() }
     }

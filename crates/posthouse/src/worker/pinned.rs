@@ -173,10 +173,11 @@ impl PinnedWorker {
                 }
             }
             Settled::Gone => {
+                let ended = connection.strand.ended(&self.shared);
                 self.table[index] = None;
-                self.shared.registry.release(id);
+                self.shared.release(ended);
             }
-            Settled::Abandoned => self.shared.registry.abandon(id),
+            Settled::Abandoned => self.shared.abandon(connection.strand.ended(&self.shared)),
         }
     }
 

@@ -182,10 +182,11 @@ impl SharedWorker {
                 slot.pending.push_back((id, ConnectionEvent::Continue));
             }
             Settled::Gone => {
+                let ended = connection.strand.ended(&self.shared);
                 running.connection = None;
-                self.shared.registry.release(id);
+                self.shared.release(ended);
             }
-            Settled::Abandoned => self.shared.registry.abandon(id),
+            Settled::Abandoned => self.shared.abandon(connection.strand.ended(&self.shared)),
         }
     }
 

@@ -18,6 +18,8 @@
 mod harness;
 #[path = "../../../posthouse-io/tests/shared/log.rs"]
 mod log;
+#[cfg(target_os = "linux")]
+mod namespace;
 mod probe;
 mod raw;
 mod store;

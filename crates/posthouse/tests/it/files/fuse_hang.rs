@@ -33,45 +33,18 @@ const ROOT: u64 = 1;
 const REQUEST_BYTES_MAX: usize = 256 * 1024;
 const NO_SUCH_CALL: i32 = -38;
 
-/// Set in a process that has a namespace of its own.
-const MARK: &str = "POSTHOUSE_TEST_MOUNTS";
 /// Set in the process of a file system: the requests that it does not answer, and its mount point.
 const SERVES: &str = "POSTHOUSE_TEST_MUTE";
 const PLACE: &str = "POSTHOUSE_TEST_MUTE_AT";
 /// The lines that this process prints.
 const MOUNTED: &str = "mounted";
 const UNANSWERED: &str = "unanswered";
-const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
 
-/// Runs the rest of the test of this name (its whole path) in a process that can mount. Returns
-/// whether this process is the one. If no process can mount, the test is skipped, or fails if the
-/// environment has `POSTHOUSE_TESTS_NEED_ALL`.
+/// Runs the rest of the test of this name in a process that can mount; see
+/// [`is_inside`](crate::namespace::is_inside).
 pub fn can_mount(test: &str) -> bool {
-    if std::env::var_os(MARK).is_some() {
-        return true;
-    }
-    let unshare = || {
-        let mut command = Command::new("unshare");
-        command.args(["--user", "--map-root-user", "--mount"]);
-        command
-    };
-    let may = unshare().arg("true").output().is_ok_and(|output| output.status.success());
-    if !(may && File::options().read(true).write(true).open("/dev/fuse").is_ok()) {
-        assert!(std::env::var_os(NEED_ALL).is_none(), "no FUSE in a namespace of its own");
-        eprintln!("passed over: no FUSE in a namespace of its own");
-        return false;
-    }
-    let program = std::env::current_exe().expect("the path of this program is known");
-    let mut command = unshare();
-    command.arg(program).args(["--exact", test, "--nocapture"]).env(MARK, "1");
-    let output = command.output().expect("the call succeeds");
-    let report = String::from_utf8_lossy(&output.stdout);
-    let said = output.stderr;
-    let said = String::from_utf8_lossy(&said);
-    assert!(output.status.success(), "{test} on its own: {}\n{said}", output.status);
-    assert!(report.contains("1 passed"), "the test {test} was found by its name");
-    eprint!("{said}");
-    false
+    let has_fuse = || File::options().read(true).write(true).open("/dev/fuse").is_ok();
+    crate::namespace::is_inside(test, &["--mount"], has_fuse)
 }
 
 /// A mounted file system with one file. When this is dropped, it ends, and all requests that wait
