@@ -115,3 +115,22 @@ fn a_server_that_ends_waits_for_its_last_lines() {
     assert!(ended.stdout.starts_with("received a (1 B, from "), "{ended:#?}");
     assert_eq!(ended.stderr, "");
 }
+
+#[test]
+fn no_character_of_a_name_is_shown_as_nothing() {
+    let mut fixture = FileServerFixture::new(&[]);
+    let name = "in\u{ad}voice\u{3164}\u{2764}\u{fe0f}";
+    let shown = "in\\u{ad}voice\\u{3164}\u{2764}\u{fe0f}";
+    fixture.here.write(name, "a");
+    let sent = fixture.send(&[name]).expect(0);
+    assert!(sent.stdout.starts_with(&format!("sent {shown} (")), "{sent:#?}");
+    let line = fixture.server.stdout_line();
+    assert!(line.starts_with(&format!("received {shown} (")), "{line}");
+    let listed = fixture.list(&[]).expect(0);
+    assert!(listed.stdout.ends_with(&format!("{shown}\n")), "{listed:#?}");
+    fixture.here.write(name, "b");
+    fixture.send(&[name]).expect(1);
+    let line = fixture.server.stderr_line();
+    assert!(line.starts_with(&format!("not received: {shown} (")), "{line}");
+    assert_eq!(fixture.names(), [name], "the name itself is not changed");
+}

@@ -170,11 +170,10 @@ impl FileServer {
     }
 }
 
-/// Returns the line of a file that was transferred. A name that is unsafe on a terminal was
-/// rejected before.
+/// Returns the line of a file that was transferred.
 fn done_line(transfer: &FinishedTransfer, who: &str) -> String {
     let progress = transfer.handle();
-    let name = transfer.name();
+    let name = Escaped(transfer.name());
     let bytes = progress.transferred_bytes();
     let already =
         if bytes > 0 && progress.resumed_from() == bytes { "already there, " } else { "" };
@@ -189,7 +188,7 @@ fn done_line(transfer: &FinishedTransfer, who: &str) -> String {
 /// Returns the line of a file that could not be transferred.
 fn failed_line(transfer: &FinishedTransfer, who: &str, error: &TransferError) -> String {
     let progress = transfer.handle();
-    let name = transfer.name();
+    let name = Escaped(transfer.name());
     let start = if transfer.is_incoming() {
         format!("not received: {name} (from {who})")
     } else {
