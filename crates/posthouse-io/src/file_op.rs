@@ -158,6 +158,19 @@ pub enum FileOp {
         /// The age beyond which a part is removed, in ms.
         age_ms: u64,
     },
+    /// Removes parts that nobody has locked, the one that was written longest ago first, until they
+    /// have freed this many bytes and files, and then counts as [`Usage`](Self::Usage) does:
+    /// [`FileOutcome::Usage`]. If all parts together hold less, the operation removes none and fails
+    /// with [`Failure::NoSpace`](crate::Failure::NoSpace). It also fails in this way, after it has
+    /// removed the others, if parts that are locked would be needed.
+    FreeParts {
+        /// The directory that the parts belong to.
+        directory: Directory,
+        /// The number of bytes to free.
+        bytes: u64,
+        /// The number of files to free.
+        files: u64,
+    },
     /// Counts the files, bytes and empty directories beneath the directory: [`FileOutcome::Usage`].
     Usage {
         /// The directory to count.

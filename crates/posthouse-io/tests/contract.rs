@@ -192,6 +192,7 @@ macro_rules! contract_of_files {
                     a_part_is_removed_by_its_own_file_only
                     a_part_that_was_published_is_not_written_to_again
                     parts_that_nobody_holds_expire
+                    parts_that_nobody_holds_give_way_the_oldest_first
                     what_is_not_there_is_not_found
                     a_list_is_in_the_order_of_whole_paths
                     everything_that_lies_beneath_is_counted

@@ -490,7 +490,10 @@ impl Receiving {
                 disk.part = None;
                 DiskOutcome::Done
             }
-            ReceiverOp::Sync | ReceiverOp::SyncName | ReceiverOp::Count => DiskOutcome::Done,
+            ReceiverOp::Sync
+            | ReceiverOp::SyncName
+            | ReceiverOp::Count
+            | ReceiverOp::MakeRoom { .. } => DiskOutcome::Done,
         })
     }
 }

@@ -196,6 +196,16 @@ impl<'a> TestDir<'a> {
         self.done(FileOp::ExpireParts { directory: self.directory.clone(), age_ms })
     }
 
+    /// Returns the number of files that are left.
+    #[track_caller]
+    pub fn free_parts(&self, bytes: u64, files: u64) -> Result<u64, Failure> {
+        let directory = self.directory.clone();
+        match self.run(FileOp::FreeParts { directory, bytes, files })? {
+            FileOutcome::Usage(usage) => Ok(usage.files),
+            other => panic!("a usage, not {other:?}"),
+        }
+    }
+
     /// Creates a file with this content in the way of a transfer.
     #[track_caller]
     pub fn make(&self, path: &str, content: &[u8]) {

@@ -194,6 +194,30 @@ fn a_part_that_was_published_and_not_removed_is_put_out_of_the_way() {
 }
 
 #[test]
+fn parts_give_way_that_are_not_locked_the_oldest_first() {
+    let disk_fixture = quiet();
+    let pause = || {
+        disk_fixture.fixture.network.run_until(Some(Duration::from_secs(1)), || None::<()>);
+    };
+    disk_fixture.disk.write("file", b"x");
+    let held = disk_fixture.part_with("held", b"five5");
+    for (name, content) in [("b", "four"), ("d", "six six"), ("a", "x")] {
+        pause();
+        drop(disk_fixture.part_with(name, content.as_bytes()));
+    }
+    assert_eq!(disk_fixture.free_parts(13, 0), Err(Failure::NoSpace));
+    assert_eq!(disk_fixture.free_parts(0, 4), Err(Failure::NoSpace));
+    assert_eq!(disk_fixture.part_names(), ["a", "b", "d", "held"]);
+    assert_eq!(disk_fixture.free_parts(4, 1), Ok(4));
+    assert_eq!(disk_fixture.part_names(), ["a", "d", "held"]);
+    assert_eq!(disk_fixture.free_parts(0, 2), Ok(2));
+    assert_eq!(disk_fixture.part_names(), ["held"]);
+    drop(held);
+    assert_eq!(disk_fixture.free_parts(1, 0), Ok(1));
+    assert_eq!(disk_fixture.disk.files(), ["file"]);
+}
+
+#[test]
 fn parts_expire_that_are_old_and_not_locked() {
     let disk_fixture = quiet();
     let held = disk_fixture.part_with("held", b"x");

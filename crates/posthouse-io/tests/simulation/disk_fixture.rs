@@ -178,6 +178,15 @@ impl DiskFixture {
         self.do_it(FileOp::ExpireParts { directory, age_ms })
     }
 
+    /// Returns the number of files that are left.
+    pub(crate) fn free_parts(&self, bytes: u64, files: u64) -> Result<u64> {
+        let directory = self.directory.clone();
+        match self.perform(FileOp::FreeParts { directory, bytes, files })? {
+            FileOutcome::Usage(usage) => Ok(usage.files),
+            other => panic!("a usage, not {other:?}"),
+        }
+    }
+
     pub(crate) fn list(&self, after: &str, max_entries: usize) -> Result<(Vec<FileEntry>, bool)> {
         let directory = self.directory.clone();
         match self.perform(FileOp::List { directory, after: after.into(), max_entries })? {

@@ -4,8 +4,12 @@
 //! ```text
 //! LookingUp ── found ──> Holding ──> Moving ──> SyncingName ───────────┐
 //!     └─ not found ──> Reserving ──> OpeningPart ──> Holding           ├──> CleaningUp ──> Over
-//!                        └ Counting     └> Truncating └> Moving ──> Publishing ─┘
+//!                        └ Counting     ├> Truncating └> Moving ──> Publishing ─┘
+//!                                       └> MakingRoom
 //! ```
+//!
+//! If the quota has no room for the file, the directory is counted again, and then the parts that no
+//! transfer holds give way, the oldest first. The part of this file does not: it is open by then.
 //!
 //! A directory is looked up and, if it does not exist, made: LookingUp ──> Reserving ──>
 //! MakingDirectory ──> Over.
@@ -79,6 +83,7 @@ enum OpKind {
     LookUpDirectory,
     MakeDirectory,
     Count,
+    MakeRoom,
     OpenPart,
     Read,
     Truncate,
@@ -104,6 +109,7 @@ enum State {
     Reserving(Attempt),
     Counting,
     OpeningPart(RoomState),
+    MakingRoom,
     Holding(Box<Holding>),
     Truncating,
     Moving(Box<Moving>),
@@ -121,6 +127,8 @@ enum Attempt {
     Counted,
     /// The whole file has no room; the opened part holds some of it, so less is needed.
     Rest,
+    /// Other parts have given way, and the opened part is counted.
+    RoomMade,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,8 +232,9 @@ impl<E> FileReceiver<E> {
                 self.state = State::OpeningPart(room);
                 self.submit(OpKind::OpenPart, ReceiverOp::OpenPart);
             }
-            (Attempt::Rest, true) => self.hold_part(),
-            (Attempt::Rest, false) => self.fail(TransferFailure::NoRoom),
+            (Attempt::Rest | Attempt::RoomMade, true) => self.hold_part(),
+            (Attempt::Rest, false) => self.make_room(),
+            (Attempt::RoomMade, false) => self.fail(TransferFailure::NoRoom),
         }
     }
 
@@ -447,6 +456,7 @@ impl fmt::Display for State {
             Self::MakingDirectory => "making the directory",
             Self::Reserving(_) | Self::Counting => "reserving space",
             Self::OpeningPart(_) => "opening its part file",
+            Self::MakingRoom => "removing other parts",
             Self::Holding(_) => "hashing the bytes that exist",
             Self::Truncating => "truncating its part file",
             Self::Moving(_) => "writing",

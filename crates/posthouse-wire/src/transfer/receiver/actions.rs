@@ -44,6 +44,14 @@ pub enum ReceiverOp {
     MakeDirectory,
     /// Counts the files and bytes of the directory, because its quota seems to be exhausted.
     Count,
+    /// Removes parts that no transfer holds, the oldest first, until the quota has this much room,
+    /// and counts the directory. It fails if they are not enough.
+    MakeRoom {
+        /// The number of bytes.
+        bytes: u64,
+        /// The number of files.
+        files: u64,
+    },
     /// Opens the part, or creates it.
     OpenPart,
     /// Reads the found file or the part.

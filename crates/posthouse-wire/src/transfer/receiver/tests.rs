@@ -306,9 +306,11 @@ fn without_room_the_directory_is_counted_and_what_the_part_holds_may_do() {
         it.has_room = answers;
         it.answer(&ReceiverOp::LookUp, Err(DiskFailure::NotFound)).done(&ReceiverOp::Count);
         it.answer(&ReceiverOp::OpenPart, Ok(DiskOutcome::Part { bytes: held }));
+        let make_room = ReceiverOp::MakeRoom { bytes: SIZE - held, files: u64::from(held == 0) };
         if fits {
             it.hold(&CONTENT[..held as usize]);
         } else {
+            it.answer(&make_room, Err(DiskFailure::Other));
             assert_eq!(it.failed(), &TransferFailure::NoRoom);
             if held == 0 {
                 it.done(&ReceiverOp::RemovePart);
@@ -316,6 +318,38 @@ fn without_room_the_directory_is_counted_and_what_the_part_holds_may_do() {
             it.assert_over();
         }
     }
+}
+
+#[test]
+fn other_parts_give_way_for_what_the_own_part_does_not_hold() {
+    for (held, is_enough) in [(0, true), (4, true), (0, false), (4, false)] {
+        let mut it = Harness::new();
+        it.has_room = vec![is_enough, false, false, false];
+        if held == 0 {
+            // An empty part saves nothing, so it is not tried on its own.
+            it.has_room.pop();
+        }
+        it.answer(&ReceiverOp::LookUp, Err(DiskFailure::NotFound)).done(&ReceiverOp::Count);
+        it.answer(&ReceiverOp::OpenPart, Ok(DiskOutcome::Part { bytes: held }));
+        it.done(&ReceiverOp::MakeRoom { bytes: SIZE - held, files: u64::from(held == 0) });
+        // The part is counted by now.
+        let rest = Room::Reserve { bytes: SIZE - held, files: 0, directories: 0 };
+        assert!(it.rooms.contains(&rest), "{:?}", it.rooms);
+        if is_enough {
+            it.hold(&CONTENT[..held as usize]);
+        } else {
+            assert_eq!(it.failed(), &TransferFailure::NoRoom);
+        }
+    }
+    // The connection ends meanwhile.
+    let mut it = Harness::new();
+    it.has_room = vec![false, false];
+    it.answer(&ReceiverOp::LookUp, Err(DiskFailure::NotFound)).done(&ReceiverOp::Count);
+    it.answer(&ReceiverOp::OpenPart, Ok(DiskOutcome::Part { bytes: 0 }));
+    it.receiver.end("the connection ended", EndCause::Connection);
+    it.run();
+    it.done(&ReceiverOp::MakeRoom { bytes: SIZE, files: 1 });
+    it.done(&ReceiverOp::RemovePart).assert_over();
 }
 
 #[test]

@@ -90,6 +90,12 @@ impl Receiving {
                 self.counted = self.directory.spent();
                 FileOp::Usage { directory }
             }
+            ReceiverOp::MakeRoom { bytes, files } => {
+                self.counted = self.directory.spent();
+                let amount = Amount { files, ..Amount::of_bytes(bytes) };
+                let (bytes, files) = self.directory.missing_room(amount);
+                FileOp::FreeParts { directory, bytes, files }
+            }
             ReceiverOp::OpenPart => FileOp::OpenPart { directory, name: part() },
             ReceiverOp::Read { offset, bytes, memory } => {
                 FileOp::Read { file: self.file(), offset, bytes, memory }

@@ -233,6 +233,35 @@ impl Volume {
         FileOutcome::Done
     }
 
+    pub(in crate::sim::disk) fn free_parts(
+        &mut self,
+        bytes: u64,
+        files: u64,
+    ) -> Result<FileOutcome, Failure> {
+        let mut parts: Vec<_> = self.names.files().collect();
+        parts.retain(|(path, inode)| {
+            part_name(path).is_some() && !self.is_locked(*inode) && !self.has_final_name(*inode)
+        });
+        parts.sort_by_key(|(_, inode)| self.files[inode].modified_ns);
+        let mut freed = (0, 0);
+        let mut freed_paths = Vec::new();
+        for (path, inode) in parts {
+            if freed.0 >= bytes && freed.1 >= files {
+                break;
+            }
+            freed = (freed.0 + self.files[&inode].content.len() as u64, freed.1 + 1);
+            freed_paths.push(path.to_owned());
+        }
+        if freed.0 < bytes || freed.1 < files {
+            return Err(Failure::NoSpace);
+        }
+        for path in freed_paths {
+            self.names.unlink(&path);
+        }
+        self.collect();
+        Ok(FileOutcome::Usage(self.usage()))
+    }
+
     pub(in crate::sim::disk) fn list(&self, after: &str, max_entries: usize) -> FileOutcome {
         let mut finals =
             self.names.files_after(after).filter(|(path, _)| part_name(path).is_none());
