@@ -339,6 +339,7 @@ impl<'a> TransferRun<'a> {
                     self.receiver.send_frame(frame);
                 }
                 ReceiverAction::Need(_) => receiving.receiver.grant(Vec::new()),
+                ReceiverAction::Window(_) => receiving.receiver.extend(),
                 ReceiverAction::Room(Room::Reserve { .. }) => receiving.receiver.on_room(true),
                 ReceiverAction::Notify(ReceiverEvent::Ended { result, tell }) => {
                     if tell == Tell::Peer {

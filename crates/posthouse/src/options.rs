@@ -220,6 +220,12 @@ options! {
         /// The maximum number of bytes that partly received frames of all connections may hold
         /// together. If a frame would exceed this maximum, its connection is closed.
         pub assembly_bytes, with_assembly_bytes: usize = 256 * 1024 * 1024, 1_u64 => MAX_BYTES;
+        /// The maximum number of bytes that the transfers of all connections use: half of it for
+        /// bytes that were read to be sent, half for bytes that peers may send and that are not
+        /// written. One address (see ipv6_prefix_bits) gets at most a quarter of each half. A
+        /// transfer that finds no memory waits for its turn, and its peer is told that it works.
+        pub file_memory_bytes, with_file_memory_bytes: usize =
+            256 * 1024 * 1024, 1_u64 => MAX_BYTES;
         /// The time for connections to close gracefully in a shutdown, in ms. Connections that
         /// remain after it are reset. This time applies if the program `posthouse` gets Ctrl-C or
         /// SIGTERM, and if the last Endpoint handle is dropped. A call of Endpoint::shutdown gives

@@ -277,6 +277,18 @@ impl<E> FileSender<E> {
         matches!(&self.state, State::Sending(sending) if sending.reads.is_next_read())
     }
 
+    /// Returns the number of bytes of memory that reads hold, at most.
+    pub fn read_bytes(&self) -> u64 {
+        match &self.state {
+            State::Comparing(comparing) => comparing.reads.held_bytes(),
+            State::Sending(sending) => sending.reads.held_bytes(),
+            _ => {
+                let reads = self.operations.count(|kind| kind == OpKind::Read);
+                (reads * self.max_chunk_bytes) as u64
+            }
+        }
+    }
+
     /// Returns the position up to which the file has been sent.
     pub fn sent(&self) -> u64 {
         match &self.state {

@@ -13,6 +13,7 @@ mod chunks;
 mod commands;
 mod ending;
 mod frames;
+mod lending;
 mod listing;
 mod offers;
 mod receiving;
@@ -69,6 +70,9 @@ impl Strand {
         if self.has_transfers() && self.may_transfer_now() {
             self.run_commands(cx);
             self.send_next_chunk(cx);
+        }
+        if self.has_transfers() {
+            self.settle_memory();
         }
     }
 

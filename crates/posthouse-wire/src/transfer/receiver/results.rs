@@ -168,11 +168,10 @@ impl<E> FileReceiver<E> {
         part.wrote(bytes);
         let written = part.written;
         self.notify(ReceiverEvent::Moved(written));
-        let id = self.config.id;
         if let State::Moving(moving) = &mut self.state
-            && let Some(limit) = moving.credit.renew(written)
+            && let Some(bytes) = moving.credit.ask(written)
         {
-            self.actions.push_back(ReceiverAction::Frame(TransferFrame::Credit { id, limit }));
+            self.actions.push_back(ReceiverAction::Window(bytes));
         }
     }
 
