@@ -338,6 +338,11 @@ impl<'a, H: Handler> Peer<'a, H> {
     /// [`resume_reading`](Self::resume_reading). The data stays in the system's buffers, which
     /// slows the peer down. Meanwhile its pings are not answered, but this side sends pings, so
     /// that the peer does not take it for silent.
+    ///
+    /// A connection that is reset, or that the system's keep-alive gives up, ends at once, and its
+    /// undelivered messages are lost. If the peer ends its stream, the connection ends when reading
+    /// has resumed and everything before the end is delivered, or after
+    /// [`paused_end_timeout_ms`](crate::ConnectionOptions::paused_end_timeout_ms).
     pub fn pause_reading(&mut self) {
         self.output.strand.paused = true;
     }
