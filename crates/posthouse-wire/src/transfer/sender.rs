@@ -227,7 +227,7 @@ impl<E> FileSender<E> {
         let is_known = self.is_known();
         let State::Sending(sending) = &mut self.state else { return None };
         let actions = &mut self.actions;
-        match sending.reads.take(|bytes| actions.push_back(SenderAction::Need(bytes))) {
+        match sending.reads.take(|_| actions.push_back(SenderAction::NeedRest)) {
             Taken::Piece(Piece { offset, content }) => {
                 assert_eq!(offset, sending.sent, "chunks are sent in order");
                 let chunk = match content {

@@ -145,7 +145,7 @@ impl<E> FileReceiver<E> {
         };
         holding.reads.end(number, memory);
         loop {
-            match holding.reads.take(|bytes| actions.push_back(ReceiverAction::Need(bytes))) {
+            match holding.reads.take(|_| actions.push_back(ReceiverAction::NeedRest)) {
                 Taken::Piece(piece) => {
                     let Content::Memory(memory) = piece.content else {
                         unreachable!("a held byte is read into memory");

@@ -69,6 +69,10 @@ impl Harness {
                     self.lent += 1;
                     self.receiver.grant(Vec::new());
                 }
+                ReceiverAction::NeedRest => {
+                    self.lent += 1;
+                    self.receiver.grant(Vec::new());
+                }
                 ReceiverAction::Window(bytes) => {
                     assert!(bytes > 0);
                     self.receiver.extend();

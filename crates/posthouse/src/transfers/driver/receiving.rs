@@ -270,6 +270,9 @@ impl Strand {
                         self.transfers().receiving(slot).receiver.extend();
                     }
                 }
+                ReceiverAction::NeedRest => {
+                    receiving.receiver.grant(cx.worker.free_list.piece());
+                }
                 ReceiverAction::Free(memory) => {
                     cx.worker.free_list.recycle(Segment::Owned(memory));
                 }

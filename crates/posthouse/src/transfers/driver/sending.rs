@@ -229,6 +229,7 @@ impl Strand {
                         self.transfers().sending(slot).sender.grant(memory);
                     }
                 }
+                SenderAction::NeedRest => sending.sender.grant(cx.worker.free_list.piece()),
                 SenderAction::Free(memory) => {
                     cx.worker.free_list.recycle(Segment::Owned(memory));
                 }
