@@ -255,8 +255,7 @@ impl Session {
         }
     }
 
-    /// Takes note that everything in the send queue has been sent: sets the count of queued pongs
-    /// to 0.
+    /// Notes that the pongs of some time ago have been sent: counts the queued pongs anew.
     pub fn flushed(&mut self) {
         if let SessionPhase::Agreed(live) = &mut self.phase {
             live.control_replies = 0;

@@ -129,6 +129,7 @@ impl Strand {
         let listed = self.append(&mut cx.worker.free_list, |tail| {
             posthouse_wire::encode_listed(id, more, entries, max, tail)
         });
+        self.count_reply();
         listed.is_some()
     }
 }
