@@ -271,9 +271,9 @@ impl Session {
         }
     }
 
-    /// Sends a ping after one heartbeat of the peer's silence, and after two. Sends a pong after one
-    /// heartbeat in which this side has sent nothing and had nothing to send, unless a ping is due
-    /// soon. Does nothing before the deadline.
+    /// Sends a ping after one heartbeat of the peer's silence, and after two. Sends a pong after
+    /// one heartbeat in which this side has sent nothing and had nothing to send, unless a ping is
+    /// due soon. Does nothing before the deadline.
     ///
     /// # Errors
     /// [`Violation::Silent`] after two and a half heartbeats of the peer's silence.

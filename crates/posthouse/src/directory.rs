@@ -63,8 +63,8 @@ impl Directory {
     /// Without this call there is no limit. `u64::MAX` bytes are no limit, either.
     ///
     /// Directories without entries are limited to as many as files, separately. All files beneath
-    /// the directory count. This call counts them. Posthouse counts them again before it rejects a file
-    /// because of the limit. Counting takes a while in a directory with many files.
+    /// the directory count. This call counts them. Posthouse counts them again before it rejects a
+    /// file because of the limit. Counting takes a while in a directory with many files.
     ///
     /// # Errors
     ///

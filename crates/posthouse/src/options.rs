@@ -194,8 +194,8 @@ options! {
         /// with "iocp", pinned with the others).
         pub layout, with_layout: Layout = Layout::Auto;
         /// The maximum number of connections at the same time, accepted and outgoing, 1 to 1000000.
-        /// If the endpoint has that many, a further accepted peer takes the place of one that is not
-        /// admitted (see max_unadmitted); if there is none, it is reset, counted as refused and
+        /// If the endpoint has that many, a further accepted peer takes the place of one that is
+        /// not admitted (see max_unadmitted); if there is none, it is reset, counted as refused and
         /// logged. A further connect fails. An idle connection takes about 600 bytes.
         pub max_connections, with_max_connections: usize = 16_384, 1_u64 => MAX_CONNECTIONS;
         /// The maximum number of accepted connections from one address, over all listeners

@@ -1,8 +1,9 @@
 //! The memory of files: the budgets of the endpoint, and what one connection has of them.
 //!
 //! Reads and windows have separate budgets. Memory that is read into leaves when the peer takes
-//! bytes from its socket; a window waits for bytes that the peer must first read from its disk. With
-//! one budget, the windows of two endpoints could hold all of it and wait for each other's reads.
+//! bytes from its socket; a window waits for bytes that the peer must first read from its disk.
+//! With one budget, the windows of two endpoints could hold all of it and wait for each other's
+//! reads.
 
 use std::collections::VecDeque;
 
