@@ -125,8 +125,10 @@ enum Attempt {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RoomState {
+    /// The quota has room for the whole file, which is reserved.
     Reserved,
-    /// The whole file has no room; the part may hold enough that the rest fits.
+    /// The quota has no room for the whole file. The part may hold enough that there is room for
+    /// the rest, so the receiver opens the part before it decides.
     Missing,
 }
 

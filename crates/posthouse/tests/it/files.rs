@@ -12,6 +12,7 @@ mod hostile_peer;
 mod hung;
 mod later;
 mod links;
+mod memory;
 mod names;
 mod odd_frames;
 mod resuming;
