@@ -90,7 +90,10 @@ fn files_settings(rng: &mut Rng, stream: Stream) -> Settings {
     let chunk_bytes = 1024 << if rng.one_in(3) { rng.below(9) } else { rng.below(3) };
     let tuning =
         tuning.with_chunk_bytes(chunk_bytes).with_transfer_window_bytes(1024 << rng.below(13));
+    // With little memory most transfers wait for their turn.
+    let file_memory_bytes = if rng.one_in(3) { 1000 << rng.below(10) } else { 256 << 20 };
     let endpoint = endpoint
+        .with_file_memory_bytes(file_memory_bytes)
         .with_io_workers(1 + rng.below(4) as usize)
         .with_max_connections(64)
         .with_max_connections_per_address(0)

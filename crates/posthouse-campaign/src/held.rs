@@ -45,12 +45,12 @@ impl HeldPeer {
         Self { raw, number, sent, fate: None }
     }
 
-    /// Resets, ends or vanishes, once.
+    /// Resets, ends or vanishes. A peer that has ended its stream may still do the others.
     pub(super) fn meet_fate(&mut self, rng: &mut Rng) {
-        if self.fate.is_some() {
+        let fate = [Fate::Reset, Fate::Ended, Fate::Vanished][rng.below(3) as usize];
+        if self.fate.is_some_and(|earlier| earlier != Fate::Ended || fate == Fate::Ended) {
             return;
         }
-        let fate = [Fate::Reset, Fate::Ended, Fate::Vanished][rng.below(3) as usize];
         match fate {
             Fate::Reset => self.raw.reset(),
             Fate::Ended => self.raw.finish(),

@@ -401,7 +401,7 @@ fn pair_verdict(line: u64, this: &Seen, other: &Seen) -> Result<(), String> {
     if this.outside_received > other.outside_sent {
         return Err(format!("C5: line {line}: more outside messages arrived than were sent"));
     }
-    let clean = matches!(this.reason, Some((DisconnectKind::Ended, _)));
+    let clean = matches!(this.reason, Some((DisconnectKind::Ended, _))) && !this.timed_out;
     let whole = matches!(other.reason, Some((_, 0)));
     let missing = other.sent - this.received;
     if clean && whole && missing > 0 {

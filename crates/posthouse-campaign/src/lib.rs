@@ -355,7 +355,8 @@ fn await_end<H: Handler>(world: &World, endpoints: &[Endpoint<H>]) -> Result<(),
     }
     for endpoint in endpoints {
         let stats = endpoint.stats();
-        let rest = stats.connections + stats.sockets + stats.buffers_used + stats.assembly_bytes;
+        let memory = stats.assembly_bytes + stats.file_memory_bytes as usize;
+        let rest = stats.connections + stats.sockets + stats.buffers_used + memory;
         let leaked = stats.operations_submitted - stats.operations_completed;
         if rest > 0 || leaked > tally.abandoned {
             return Err(Violation { text: format!("C1, C3: resources are left: {stats:?}") });

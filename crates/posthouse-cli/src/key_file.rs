@@ -42,7 +42,8 @@ fn read_file(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
 }
 
 /// Returns how others can read or change the file, and the remedy. A pipe or a device is for the
-/// shell that made it to protect. Root can read every file, so a file of root is not exposed by that.
+/// shell that made it to protect. Root can read every file, so a file of root is not exposed by
+/// that.
 #[cfg(unix)]
 fn exposure(metadata: &Metadata, shown: Escaped<&Path>) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;

@@ -235,7 +235,7 @@ impl<'a> TransferRun<'a> {
                     assert_eq!(hash, file_hash(self.file));
                     self.sender.send_frame(TransferFrame::Done { id, hash, delivery_id: None });
                 }
-                SenderAction::Need(_) => self.outgoing.grant(Vec::new()),
+                SenderAction::Need(_) | SenderAction::NeedRest => self.outgoing.grant(Vec::new()),
                 SenderAction::Notify(SenderEvent::Ended { result, .. }) => {
                     assert!(self.sender_end.replace(result).is_none(), "told once");
                 }
@@ -338,7 +338,10 @@ impl<'a> TransferRun<'a> {
                     receiving.said(&frame);
                     self.receiver.send_frame(frame);
                 }
-                ReceiverAction::Need(_) => receiving.receiver.grant(Vec::new()),
+                ReceiverAction::Need(_) | ReceiverAction::NeedRest => {
+                    receiving.receiver.grant(Vec::new());
+                }
+                ReceiverAction::Window(_) => receiving.receiver.extend(),
                 ReceiverAction::Room(Room::Reserve { .. }) => receiving.receiver.on_room(true),
                 ReceiverAction::Notify(ReceiverEvent::Ended { result, tell }) => {
                     if tell == Tell::Peer {

@@ -81,7 +81,9 @@ impl<H: Handler> Builder<H> {
             reason = selected.reason,
             "completion port open"
         );
-        let shared = Arc::new(Shared::new((port, selected), self.options, self.tuning));
+        let shared = Arc::new_cyclic(|shared| {
+            Shared::new((port, selected), self.options, self.tuning, shared)
+        });
         let started = start(&shared, self.handler, self.listeners);
         if started.is_err() {
             shared.listeners.clear();

@@ -506,6 +506,7 @@ impl<H: Handler> Endpoint<H> {
             connections: shared.registry.connections(),
             unadmitted: shared.admissions.unadmitted(),
             assembly_bytes: shared.assembly_budget.bytes(),
+            file_memory_bytes: shared.file_memory.used(),
             ..Stats::new(&shared.stats, shared.port.counters())
         }
     }

@@ -73,6 +73,7 @@ mod disconnect;
 mod endpoint;
 mod erased;
 mod error;
+mod fair_budget;
 mod gate;
 mod group;
 mod handler;

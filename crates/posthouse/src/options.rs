@@ -194,8 +194,8 @@ options! {
         /// with "iocp", pinned with the others).
         pub layout, with_layout: Layout = Layout::Auto;
         /// The maximum number of connections at the same time, accepted and outgoing, 1 to 1000000.
-        /// If the endpoint has that many, a further accepted peer takes the place of one that is not
-        /// admitted (see max_unadmitted); if there is none, it is reset, counted as refused and
+        /// If the endpoint has that many, a further accepted peer takes the place of one that is
+        /// not admitted (see max_unadmitted); if there is none, it is reset, counted as refused and
         /// logged. A further connect fails. An idle connection takes about 600 bytes.
         pub max_connections, with_max_connections: usize = 16_384, 1_u64 => MAX_CONNECTIONS;
         /// The maximum number of accepted connections from one address, over all listeners
@@ -220,6 +220,12 @@ options! {
         /// The maximum number of bytes that partly received frames of all connections may hold
         /// together. If a frame would exceed this maximum, its connection is closed.
         pub assembly_bytes, with_assembly_bytes: usize = 256 * 1024 * 1024, 1_u64 => MAX_BYTES;
+        /// The maximum number of bytes that the transfers of all connections use: half of it for
+        /// bytes that were read to be sent, half for bytes that peers may send and that are not
+        /// written. One address (see ipv6_prefix_bits) gets at most a quarter of each half. A
+        /// transfer that finds no memory waits for its turn, and its peer is told that it works.
+        pub file_memory_bytes, with_file_memory_bytes: usize =
+            256 * 1024 * 1024, 1_u64 => MAX_BYTES;
         /// The time for connections to close gracefully in a shutdown, in ms. Connections that
         /// remain after it are reset. This time applies if the program `posthouse` gets Ctrl-C or
         /// SIGTERM, and if the last Endpoint handle is dropped. A call of Endpoint::shutdown gives

@@ -347,6 +347,11 @@ impl<'a, H: Handler> Peer<'a, H> {
     /// The data stays in the system's buffers, which slows the peer down. Meanwhile Posthouse does
     /// not answer the peer's pings, but it sends pings of its own, so that the peer does not take
     /// this side for silent.
+    ///
+    /// A connection that is reset, or that the system's keep-alive gives up, ends at once, and its
+    /// undelivered messages are lost. If the peer ends its stream, the connection ends when reading
+    /// has resumed and everything before the end is delivered, or after
+    /// [`paused_end_timeout_ms`](crate::ConnectionOptions::paused_end_timeout_ms).
     pub fn pause_reading(&mut self) {
         self.output.strand.paused = true;
     }

@@ -24,6 +24,7 @@ use crate::sync::{
     Arc, AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, OnceLock, Ordering, Weak,
 };
 use crate::transfers::hash_cache::HashCache;
+use crate::transfers::memory::FileMemory;
 
 pub(crate) use strands::{SlotState, Strands};
 
@@ -57,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) everyone: Arc<Members>,
     pub(crate) stats: Arc<Counts>,
     pub(crate) assembly_budget: AssemblyBudget,
+    pub(crate) file_memory: FileMemory,
     pub(crate) hash_cache: HashCache,
     pub(crate) lifecycle: Lifecycle,
     /// The log of connections that ended by the fault of their peers or of the system.
@@ -180,6 +182,7 @@ impl Shared {
         (port, selected): (CompletionPort, Selected),
         options: EndpointOptions,
         tuning: Tuning,
+        this: &Weak<Self>,
     ) -> Self {
         let shared = selected.layout == Layout::Shared;
         let lanes = port.lanes();
@@ -202,6 +205,7 @@ impl Shared {
             everyone: Members::new("everyone", lanes),
             stats: Arc::default(),
             assembly_budget: AssemblyBudget::default(),
+            file_memory: FileMemory::new(options.file_memory_bytes, this),
             hash_cache: HashCache::default(),
             lifecycle: Lifecycle::new(selected.io_workers, port.notify()),
             faults_logged: RateLimitedLog::default(),

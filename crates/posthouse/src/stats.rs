@@ -101,6 +101,9 @@ pub struct Stats {
     pub sendfile_bytes: u64,
     /// The number of bytes that partly received frames hold.
     pub assembly_bytes: usize,
+    /// The number of bytes of memory that transfers of files use, or have promised to their peers;
+    /// see [`file_memory_bytes`](crate::EndpointOptions::file_memory_bytes).
+    pub file_memory_bytes: u64,
     /// The number of operations submitted to the completion port.
     pub operations_submitted: u64,
     /// The number of completed operations. At rest it equals the number of submitted ones. After

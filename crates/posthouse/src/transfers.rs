@@ -2,4 +2,5 @@
 
 pub(crate) mod driver;
 pub(crate) mod hash_cache;
+pub(crate) mod memory;
 mod write_queue;

@@ -76,7 +76,7 @@ impl Sending {
                 SenderAction::Disk { number, op } => (number, op),
                 SenderAction::Frame(SenderFrame::Offer) => return Some(Move::Offer),
                 SenderAction::Frame(SenderFrame::Done(hash)) => return Some(Move::Done(hash)),
-                SenderAction::Need(_) => {
+                SenderAction::Need(_) | SenderAction::NeedRest => {
                     sender.grant(Vec::new());
                     continue;
                 }

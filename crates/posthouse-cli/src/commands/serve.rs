@@ -90,8 +90,8 @@ pub(crate) struct Serve {
     /// Admit everyone without a secret, also from other machines
     #[arg(long, conflicts_with = "key_file")]
     open: bool,
-    /// The maximum number of lines about peers per second, on stdout, on stderr and in the log at the
-    /// level info. 50 times as many may come at once; a line of more than 200 bytes counts as
+    /// The maximum number of lines about peers per second, on stdout, on stderr and in the log at
+    /// the level info. 50 times as many may come at once; a line of more than 200 bytes counts as
     /// several. Within a second, a line says how many were not shown. 0 means no limit
     #[arg(long, value_name = "N", default_value_t = peer_lines::DEFAULT_LINES_PER_SECOND)]
     line_rate: u32,

@@ -22,8 +22,8 @@ use crate::term::stdout::ReportFlags;
 ///
 /// A run is a pure function of its seed, which decides on clients, faults and timing. Each run
 /// checks every contract of the framework. Every seed runs messages, and every fourth seed also
-/// files, and admission under a flood. The campaign stops at the first failure, and prints its seed and the command that replays
-/// it.
+/// files, another fourth admission under a flood. The campaign stops at the first failure, and
+/// prints its seed and the command that replays it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -146,8 +146,8 @@ impl Sim {
     }
 }
 
-/// The number of seeds of which one runs files, too, and another one admission. A run of files takes
-/// about as long as four runs of messages.
+/// The number of seeds of which one runs files, too, and another one admission. A run of files
+/// takes about as long as four runs of messages.
 const OTHERS_EVERY: u64 = 4;
 
 impl Workload {
@@ -164,7 +164,7 @@ impl Workload {
                 if seed.is_multiple_of(OTHERS_EVERY) {
                     sum.merge(&files()?);
                 }
-                if seed % OTHERS_EVERY == 2 {
+                if seed % OTHERS_EVERY == 3 {
                     sum.merge(&admission()?);
                 }
                 Ok(sum)

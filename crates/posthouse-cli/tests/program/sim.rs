@@ -19,7 +19,7 @@ fn simulated_seeds_pass_and_are_the_same_whatever_the_number_of_jobs() {
 }
 
 #[test]
-fn seeds_run_messages_and_every_fourth_one_files_where_nothing_else_is_said() {
+fn seeds_run_messages_and_some_run_files_or_admission_if_nothing_else_is_said() {
     let run = |from: &str, what: &[&str]| {
         let words = ["sim", "--seeds", "2", "--from", from, "--json"];
         run(words.iter().chain(what)).expect(0).json()
@@ -33,6 +33,10 @@ fn seeds_run_messages_and_every_fourth_one_files_where_nothing_else_is_said() {
     assert_eq!(attempts(&run("4", &traffic)), 0);
     assert!(attempts(&run("4", &[])) > 0);
     assert!(attempts(&run("1", &files)) > 0);
+    let admission = ["--what", "admission"];
+    assert!(run("1", &admission)["connections"].as_u64().unwrap() > 0);
+    assert_eq!(run("1", &admission)["messages"], 0);
+    assert_ne!(run("2", &[])["fingerprint"], run("2", &traffic)["fingerprint"]);
 }
 
 #[test]

@@ -86,7 +86,15 @@ impl World {
     /// Cuts the link of an end: what either side sends from now on is lost, and nothing answers it.
     /// The keep-alive of the other side's system ends the connection there.
     pub(super) fn vanish(&mut self, socket: Socket) {
-        let Some(other) = self.sever(socket) else { return };
+        let Some(other) = self.sever(socket) else {
+            // The attempt to connect, if there is one, ends here.
+            if let Some(stream) = self.table.stream(socket)
+                && stream.phase == Phase::Connecting
+            {
+                stream.phase = Phase::Failed;
+            }
+            return;
+        };
         for end in [socket, other] {
             if let Some(stream) = self.table.stream(end) {
                 stream.unanswered = true;

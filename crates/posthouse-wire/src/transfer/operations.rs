@@ -105,6 +105,11 @@ impl<K: Copy> Operations<K> {
         self.in_flight.iter().flatten().any(|kind| is_it(*kind))
     }
 
+    /// Returns the number of operations in flight for whose kind `is_it` holds.
+    pub(super) fn count(&self, is_it: impl Fn(K) -> bool) -> usize {
+        self.in_flight.iter().flatten().filter(|kind| is_it(**kind)).count()
+    }
+
     pub(super) fn numbers(&self) -> impl Iterator<Item = OpNumber> + '_ {
         let numbers = (0..).zip(&self.in_flight);
         numbers.filter(|(_, kind)| kind.is_some()).map(|(number, _)| OpNumber(number))

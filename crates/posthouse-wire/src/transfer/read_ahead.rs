@@ -68,6 +68,15 @@ impl ReadAhead {
         self.reads.is_empty()
     }
 
+    /// Returns the number of bytes of the memory that reads have, or have filled.
+    pub(super) fn held_bytes(&self) -> u64 {
+        let held = self.reads.iter().map(|read| match &read.state {
+            ReadState::InFlight(_) | ReadState::Done(Content::Memory(_)) => read.bytes as u64,
+            ReadState::Asked | ReadState::Probing(_) | ReadState::Done(Content::Unread(_)) => 0,
+        });
+        held.sum()
+    }
+
     /// Adds a read after all others. The caller requests its memory.
     pub(super) fn ask(&mut self, offset: u64, bytes: usize) {
         self.reads.push_back(Read { offset, bytes, state: ReadState::Asked });

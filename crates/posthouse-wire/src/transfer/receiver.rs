@@ -133,8 +133,10 @@ enum Attempt {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RoomState {
+    /// The quota has room for the whole file, which is reserved.
     Reserved,
-    /// The whole file has no room; the part may hold enough that the rest fits.
+    /// The quota has no room for the whole file. The part may hold enough that there is room for
+    /// the rest, so the receiver opens the part before it decides.
     Missing,
 }
 
@@ -148,6 +150,8 @@ struct Holding {
     read_to: u64,
     reads: ReadAhead,
     hasher: Hasher,
+    /// The credit with which the receiver accepts, once it has requested memory for it.
+    credit: Option<Credit>,
 }
 
 /// The state after the accept, in which the receiver takes and writes chunks.
@@ -258,6 +262,23 @@ impl<E> FileReceiver<E> {
             }
         }
         self.actions.push_back(ReceiverAction::Free(memory));
+    }
+
+    /// Grants the memory that a [`Window`](ReceiverAction::Window) requested. Does nothing if the
+    /// receiver does not need it any more.
+    pub fn extend(&mut self) {
+        match &mut self.state {
+            State::Holding(holding) => {
+                holding.credit.as_mut().and_then(Credit::grant);
+            }
+            State::Moving(moving) => {
+                if let Some(limit) = moving.credit.grant() {
+                    let credit = TransferFrame::Credit { id: self.config.id, limit };
+                    self.actions.push_back(ReceiverAction::Frame(credit));
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Takes a chunk of the sender. If it succeeds, the caller queues the bytes for a write.
@@ -399,6 +420,29 @@ impl<E> FileReceiver<E> {
         }
     }
 
+    /// Returns the number of bytes of memory that reads hold for the comparison.
+    pub fn read_bytes(&self) -> u64 {
+        match &self.state {
+            State::Holding(holding) => holding.reads.held_bytes(),
+            _ => 0,
+        }
+    }
+
+    /// Returns the number of bytes that may still arrive, or have arrived and are not written.
+    pub fn window_bytes(&self) -> u64 {
+        let queued = self.part.as_ref().map_or(0, |part| part.queued);
+        match &self.state {
+            State::Holding(holding) => {
+                holding.credit.as_ref().map_or(0, |credit| credit.promised(holding.bytes))
+            }
+            State::Moving(moving) => {
+                let written = self.part.as_ref().map_or(self.config.size, |part| part.written);
+                moving.credit.promised(written).max(queued)
+            }
+            _ => queued,
+        }
+    }
+
     /// Returns the numbers of the operations in flight.
     pub fn operations(&self) -> impl Iterator<Item = OpNumber> + '_ {
         self.operations.numbers()
@@ -426,7 +470,7 @@ impl Holding {
     fn boxed(source: Source, bytes: u64) -> Box<Self> {
         let reads = ReadAhead::default();
         let hasher = Hasher::new();
-        Box::new(Self { source, bytes, hashed: 0, read_to: 0, reads, hasher })
+        Box::new(Self { source, bytes, hashed: 0, read_to: 0, reads, hasher, credit: None })
     }
 
     fn is_hashed(&self) -> bool {

@@ -227,7 +227,7 @@ impl<E> FileSender<E> {
         let is_known = self.is_known();
         let State::Sending(sending) = &mut self.state else { return None };
         let actions = &mut self.actions;
-        match sending.reads.take(|bytes| actions.push_back(SenderAction::Need(bytes))) {
+        match sending.reads.take(|_| actions.push_back(SenderAction::NeedRest)) {
             Taken::Piece(Piece { offset, content }) => {
                 assert_eq!(offset, sending.sent, "chunks are sent in order");
                 let chunk = match content {
@@ -275,6 +275,18 @@ impl<E> FileSender<E> {
     /// Returns whether [`take_chunk`](Self::take_chunk) has a chunk to take.
     pub fn has_chunk(&self) -> bool {
         matches!(&self.state, State::Sending(sending) if sending.reads.is_next_read())
+    }
+
+    /// Returns the number of bytes of memory that reads hold, at most.
+    pub fn read_bytes(&self) -> u64 {
+        match &self.state {
+            State::Comparing(comparing) => comparing.reads.held_bytes(),
+            State::Sending(sending) => sending.reads.held_bytes(),
+            _ => {
+                let reads = self.operations.count(|kind| kind == OpKind::Read);
+                (reads * self.max_chunk_bytes) as u64
+            }
+        }
     }
 
     /// Returns the position up to which the file has been sent.

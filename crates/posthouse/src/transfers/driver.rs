@@ -13,6 +13,7 @@ mod chunks;
 mod commands;
 mod ending;
 mod frames;
+mod lending;
 mod listing;
 mod offers;
 mod receiving;
@@ -69,6 +70,9 @@ impl Strand {
         if self.has_transfers() && self.may_transfer_now() {
             self.run_commands(cx);
             self.send_next_chunk(cx);
+        }
+        if self.has_transfers() {
+            self.settle_memory();
         }
     }
 
@@ -177,6 +181,7 @@ impl Strand {
 
     fn refuse(&mut self, cx: &mut Context<'_>, id: u32, code: u16, text: &str) {
         self.send_frame(cx, TransferFrame::Abort { id, code, text: text.as_bytes() });
+        self.count_reply();
     }
 
     /// Reports the end of a transfer to the handler.

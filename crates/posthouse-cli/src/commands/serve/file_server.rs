@@ -25,10 +25,11 @@ pub(super) struct DirectoryFlags {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// The maximum size of all files in the directory: bytes, or a number with K, M, G or T (powers
-    /// of 1024). A file that would exceed it is rejected before anything is written
+    /// of 1024). A file that would exceed it is rejected before anything is written. Unfinished
+    /// files count; those that no transfer holds are removed first, the oldest first
     #[arg(long, value_name = "SIZE", requires = "dir", value_parser = units::parse_bytes)]
     max_bytes: Option<u64>,
-    /// The maximum number of files in the directory
+    /// The maximum number of files in the directory, unfinished ones included as in --max-bytes
     #[arg(long, value_name = "N", requires = "dir")]
     max_files: Option<u64>,
     /// Allow downloads and listings only; no uploads

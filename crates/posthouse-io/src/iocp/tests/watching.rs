@@ -60,6 +60,10 @@ fn a_socket_that_the_system_does_not_poll_is_peeked_at() {
             let ended = outcome_of(&open(layout, faults), drop);
             assert!(matches!(ended, Outcome::Ended), "{ended:?}");
             let ended = outcome_of(&open(layout, faults), reset);
+            if posthouse_process::is_wine() && matches!(ended, Outcome::Ended) {
+                eprintln!("NOT TESTED: Wine shows a reset that comes before a read as the end");
+                continue;
+            }
             let is_reset = |error: Error| error.failure == Failure::Reset;
             assert!(matches!(ended, Outcome::Failed(error) if is_reset(error)), "{ended:?}");
         }

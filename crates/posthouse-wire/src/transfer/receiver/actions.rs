@@ -20,6 +20,13 @@ pub enum ReceiverAction<E> {
     /// Requests memory for a read of this number of bytes;
     /// [`grant`](super::FileReceiver::grant) takes it, now or later.
     Need(usize),
+    /// Requests memory for the rest of a read that returned fewer bytes than requested. The caller
+    /// grants it at once: the reads behind it hold memory until the rest is there.
+    NeedRest,
+    /// Requests memory for this number of bytes, which the sender may then send;
+    /// [`extend`](super::FileReceiver::extend) grants it, now or later. One request is open at a
+    /// time.
+    Window(usize),
     /// Gives memory back.
     Free(Vec<u8>),
     /// Changes the reservation in the quota of the directory.

@@ -161,7 +161,7 @@ impl<E> FileReceiver<E> {
         };
         holding.reads.end(number, memory);
         loop {
-            match holding.reads.take(|bytes| actions.push_back(ReceiverAction::Need(bytes))) {
+            match holding.reads.take(|_| actions.push_back(ReceiverAction::NeedRest)) {
                 Taken::Piece(piece) => {
                     let Content::Memory(memory) = piece.content else {
                         unreachable!("a held byte is read into memory");
@@ -184,11 +184,10 @@ impl<E> FileReceiver<E> {
         part.wrote(bytes);
         let written = part.written;
         self.notify(ReceiverEvent::Moved(written));
-        let id = self.config.id;
         if let State::Moving(moving) = &mut self.state
-            && let Some(limit) = moving.credit.renew(written)
+            && let Some(bytes) = moving.credit.ask(written)
         {
-            self.actions.push_back(ReceiverAction::Frame(TransferFrame::Credit { id, limit }));
+            self.actions.push_back(ReceiverAction::Window(bytes));
         }
     }
 

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use super::actions::{ReceiverAction, ReceiverEvent, ReceiverOp, Room};
 use super::part::{Credit, Part};
-use super::{
-    Cleanup, FileReceiver, Holding, MAX_WRITE_BYTES, Moving, OpKind, ReceiverConfig, State,
-};
+use super::{Cleanup, FileReceiver, MAX_WRITE_BYTES, Moving, OpKind, ReceiverConfig, State};
 use crate::transfer::TransferFrame;
 use crate::transfer::failure::{Tell, TransferFailure};
 
@@ -28,17 +26,35 @@ impl<E> FileReceiver<E> {
         }
     }
 
+    /// Accepts the offer once there is memory for the first bytes.
     fn accept(&mut self, now: Duration) {
-        let State::Holding(holding) = &self.state else {
+        let State::Holding(holding) = &mut self.state else {
             unreachable!("accepted in {:?}", self.state);
         };
-        let Holding { source, bytes: offset, ref hasher, .. } = **holding;
-        let hasher = hasher.clone();
         let ReceiverConfig { id, size, window_bytes, .. } = self.config;
-        let credit = Credit::new(size, window_bytes, offset);
+        let offset = holding.bytes;
+        let credit = match &mut holding.credit {
+            Some(credit) => credit,
+            none => {
+                let credit = none.insert(Credit::new(size, window_bytes, offset));
+                if let Some(bytes) = credit.ask(offset) {
+                    self.actions.push_back(ReceiverAction::Window(bytes));
+                }
+                credit
+            }
+        };
+        if credit.is_asked() {
+            return;
+        }
         let limit = credit.limit();
-        let prefix = *hasher.finalize().as_bytes();
-        let moving = Moving { source, hasher, credit, verified: None, accepted_at: now };
+        let prefix = *holding.hasher.finalize().as_bytes();
+        let moving = Moving {
+            source: holding.source,
+            hasher: holding.hasher.clone(),
+            credit: *credit,
+            verified: None,
+            accepted_at: now,
+        };
         self.state = State::Moving(Box::new(moving));
         self.notify(ReceiverEvent::ResumedFrom(offset));
         let accept = TransferFrame::Accept { id, offset, limit, prefix };

@@ -69,6 +69,14 @@ impl Harness {
                     self.lent += 1;
                     self.receiver.grant(Vec::new());
                 }
+                ReceiverAction::NeedRest => {
+                    self.lent += 1;
+                    self.receiver.grant(Vec::new());
+                }
+                ReceiverAction::Window(bytes) => {
+                    assert!(bytes > 0);
+                    self.receiver.extend();
+                }
                 ReceiverAction::Free(_) => self.lent -= 1,
                 ReceiverAction::Room(room) => {
                     self.rooms.push(room);

@@ -18,6 +18,9 @@ pub enum SenderAction<E> {
     /// Requests memory for a read of this number of bytes; [`grant`](super::FileSender::grant)
     /// takes it, now or later.
     Need(usize),
+    /// Requests memory for the rest of a read that returned fewer bytes than requested. The caller
+    /// grants it at once: the reads behind it hold memory until the rest is there.
+    NeedRest,
     /// Gives the memory of a read back to the caller.
     Free(Vec<u8>),
     /// Reports an event to the program.

@@ -70,7 +70,7 @@ impl Comparing {
         actions: &mut VecDeque<SenderAction<E>>,
     ) -> Result<(), TransferFailure<E>> {
         loop {
-            match self.reads.take(|bytes| actions.push_back(SenderAction::Need(bytes))) {
+            match self.reads.take(|_| actions.push_back(SenderAction::NeedRest)) {
                 Taken::Piece(Piece { content: Content::Memory(memory), .. }) => {
                     self.hasher.update(&memory);
                     self.hashed += memory.len() as u64;

@@ -47,6 +47,10 @@ impl Harness {
                     self.lent += 1;
                     self.sender.grant(Vec::new());
                 }
+                SenderAction::NeedRest => {
+                    self.lent += 1;
+                    self.sender.grant(Vec::new());
+                }
                 SenderAction::Free(_) => self.lent -= 1,
                 SenderAction::Notify(SenderEvent::Ended { result, tell }) => {
                     assert!(self.end.replace((result, tell)).is_none(), "told once");

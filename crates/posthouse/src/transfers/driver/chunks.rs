@@ -48,6 +48,7 @@ impl Strand {
         if !self.may_transfer_now() || self.output.bulk_bytes() > 0 {
             return;
         }
+        self.transfers().last_chunk.memory_bytes = 0;
         if let Some(since) = self.transfers().last_chunk.since.take() {
             let max = self.max_chunk_bytes(cx);
             let transfers = self.transfers();
@@ -70,7 +71,11 @@ impl Strand {
     fn queue_chunk(&mut self, cx: &mut Context<'_>, slot: u8, chunk: Chunk) {
         let transfers = self.transfers();
         let id = transfers.transfer(slot).id;
-        transfers.last_chunk = LastChunk { since: Some(cx.now), slot, id };
+        let memory_bytes = match &chunk {
+            Chunk::Memory(memory) => memory.len() as u64,
+            Chunk::Unread { .. } => 0,
+        };
+        transfers.last_chunk = LastChunk { since: Some(cx.now), memory_bytes, slot, id };
         transfers.last_said = cx.now;
         let sending = transfers.sending(slot);
         sending.progress.set_moved(sending.sender.sent());

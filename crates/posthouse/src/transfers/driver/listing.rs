@@ -12,7 +12,8 @@ use crate::transfer::{FileEntry, TransferError, TransferErrorKind};
 
 /// The maximum number of entries of one answer; fewer if their names fill a frame.
 const MAX_ENTRIES: usize = 1024;
-/// The maximum number of bytes of one answer.
+/// The maximum size in bytes of one answer to a list. The entries that do not fit are left for the
+/// next answer.
 const MAX_LISTED_BYTES: usize = 64 * 1024;
 
 /// A listing that the peer requested with this number.
@@ -129,6 +130,7 @@ impl Strand {
         let listed = self.append(&mut cx.worker.free_list, |tail| {
             posthouse_wire::encode_listed(id, more, entries, max, tail)
         });
+        self.count_reply();
         listed.is_some()
     }
 }

@@ -17,6 +17,7 @@ use crate::quota::{Amount, Reservation};
 use crate::transfer::{
     Offer, OfferFacts, TransferError, TransferErrorKind, TransferHandle, is_executable,
 };
+use crate::transfers::memory::MemoryUse;
 use crate::transfers::write_queue::WriteQueue;
 
 /// The minimum window of a transfer in bytes, so that each of many concurrent transfers proceeds.
@@ -229,9 +230,7 @@ impl Strand {
     pub(super) fn on_chunk(&mut self, cx: &mut Context<'_>, slot: u8, bytes: &[u8]) {
         let receiving = self.transfers().receiving(slot);
         if receiving.receiver.on_chunk(bytes).is_ok() {
-            let mut piece = cx.worker.free_list.piece();
-            piece.extend_from_slice(bytes);
-            receiving.queue.push(piece);
+            receiving.queue.push(bytes, || cx.worker.free_list.piece());
         }
         self.run_receiver(cx, slot);
     }
@@ -266,7 +265,20 @@ impl Strand {
                 ReceiverAction::Frame(frame) => {
                     self.send_frame(cx, frame);
                 }
-                ReceiverAction::Need(_) => receiving.receiver.grant(cx.worker.free_list.piece()),
+                ReceiverAction::Need(bytes) => {
+                    if self.request_memory(cx, MemoryUse::Reads, slot, bytes) {
+                        let memory = cx.worker.free_list.piece();
+                        self.transfers().receiving(slot).receiver.grant(memory);
+                    }
+                }
+                ReceiverAction::Window(bytes) => {
+                    if self.request_memory(cx, MemoryUse::Windows, slot, bytes) {
+                        self.transfers().receiving(slot).receiver.extend();
+                    }
+                }
+                ReceiverAction::NeedRest => {
+                    receiving.receiver.grant(cx.worker.free_list.piece());
+                }
                 ReceiverAction::Free(memory) => {
                     cx.worker.free_list.recycle(Segment::Owned(memory));
                 }

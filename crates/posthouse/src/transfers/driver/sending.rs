@@ -13,6 +13,7 @@ use super::{disk_error, unexpected};
 use crate::connection::{Context, Strand};
 use crate::directory::Directory;
 use crate::transfer::{TransferError, TransferErrorKind, TransferHandle};
+use crate::transfers::memory::MemoryUse;
 
 /// The minimum size in bytes of a file whose hash is kept. To hash a shorter file again costs next
 /// to nothing.
@@ -222,7 +223,13 @@ impl Strand {
                     let id = transfers.transfer(slot).id;
                     self.send_frame(cx, TransferFrame::Done { id, hash, delivery_id: None });
                 }
-                SenderAction::Need(_) => sending.sender.grant(cx.worker.free_list.piece()),
+                SenderAction::Need(bytes) => {
+                    if self.request_memory(cx, MemoryUse::Reads, slot, bytes) {
+                        let memory = cx.worker.free_list.piece();
+                        self.transfers().sending(slot).sender.grant(memory);
+                    }
+                }
+                SenderAction::NeedRest => sending.sender.grant(cx.worker.free_list.piece()),
                 SenderAction::Free(memory) => {
                     cx.worker.free_list.recycle(Segment::Owned(memory));
                 }

@@ -16,6 +16,7 @@ use crate::connection::{Context, Strand};
 use crate::directory::Directory;
 use crate::id::FileSequence;
 use crate::transfer::{OfferFacts, TransferHandle};
+use crate::transfers::memory::TransferMemory;
 
 /// The last number on the wire with which this side starts a command. The numbers above it are left
 /// for the answers to requests.
@@ -53,6 +54,8 @@ pub(crate) struct Transfers {
     pub(super) chunk_bytes: usize,
     /// The chunk that was queued last.
     pub(super) last_chunk: LastChunk,
+    /// The memory that transfers were lent, once they needed some.
+    pub(super) memory: Option<Box<TransferMemory>>,
     /// The time at which the last frame of a transfer arrived.
     pub(super) last_activity: Duration,
     /// The time at which this side last queued a frame of a transfer.
@@ -72,6 +75,8 @@ pub(super) enum Life {
 pub(super) struct LastChunk {
     /// The time at which the chunk was queued; `None` once it has been sent.
     pub(super) since: Option<Duration>,
+    /// The number of bytes of the chunk's memory, until the chunk has been sent.
+    pub(super) memory_bytes: u64,
     /// The slot of the chunk's transfer; the transfer may have ended.
     pub(super) slot: u8,
     pub(super) id: u32,
@@ -91,6 +96,7 @@ impl Default for Transfers {
             last_peer_id: 0,
             chunk_bytes: INITIAL_CHUNK_BYTES,
             last_chunk: LastChunk::default(),
+            memory: None,
             last_activity: Duration::ZERO,
             last_said: Duration::ZERO,
             life: Life::Running,
@@ -211,6 +217,11 @@ impl Transfers {
 
     pub(super) fn transfer(&mut self, slot: u8) -> &mut TransferSlot {
         self.slots[usize::from(slot)].as_mut().expect("the slot holds a transfer")
+    }
+
+    /// Returns the state of a slot, if it is used.
+    pub(super) fn state_of(&mut self, slot: u8) -> Option<&mut TransferState> {
+        Some(&mut self.slots.get_mut(usize::from(slot))?.as_mut()?.state)
     }
 
     pub(super) fn sending(&mut self, slot: u8) -> &mut Sending {

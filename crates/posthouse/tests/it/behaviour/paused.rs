@@ -6,6 +6,7 @@ use posthouse::{DisconnectKind, DisconnectReason, Endpoint, HandlerResult, Peer}
 
 use crate::harness::{Harness, Options, everywhere, in_simulation};
 use crate::probe::{Probe, Seen};
+use crate::process::is_wine;
 use crate::raw::{Raw, frame, hello, request};
 
 /// The kind of the message after which the server pauses.
@@ -161,6 +162,10 @@ fn the_end_of_a_paused_peer_is_told_when_reading_resumes_behind_its_messages() {
 fn the_end_of_a_peer_that_is_never_read_again_is_told_after_its_time() {
     everywhere(|harness| {
         for waiting in [0, 1000] {
+            if waiting > 0 && harness.is_real() && is_wine() {
+                eprintln!("NOT TESTED: Wine does not show an end behind bytes that are not read");
+                continue;
+            }
             let (server, seen, mut raw) = paused(harness, with_timeout(harness, 500), b"");
             if waiting > 0 {
                 raw.send(&frame(2, &vec![0; waiting]));

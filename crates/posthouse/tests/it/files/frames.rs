@@ -12,11 +12,16 @@ pub const ABORT: u8 = 15;
 /// The code of an abort because of the quota.
 pub const QUOTA: u16 = 14;
 
-/// A hello that can transfer files, of a peer that takes payloads of this size.
-pub fn greet_with(harness: &Harness<'_>, raw: &mut Raw, payload_bytes_max: u32) {
+/// A hello with the feature of transfers, of a peer that takes payloads of this size.
+pub fn greeting(payload_bytes_max: u32) -> Vec<u8> {
     let mut hello = crate::raw::hello(0, payload_bytes_max);
     hello[15] |= 1; // the feature: frame head 5, magic 8, version 2
-    raw.send(&hello);
+    hello
+}
+
+/// Says that hello, and waits for the answer.
+pub fn greet_with(harness: &Harness<'_>, raw: &mut Raw, payload_bytes_max: u32) {
+    raw.send(&greeting(payload_bytes_max));
     let (kind, _) = harness.read_frame(raw);
     assert_eq!(kind, 4, "the answer");
 }

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use posthouse::{Address, Endpoint, Listener};
+use posthouse::{Address, Listener};
 
-use crate::harness::{Harness, in_simulation, on_real_sockets};
+use crate::harness::{in_simulation, on_real_sockets};
 use crate::log;
 use crate::probe::Probe;
 use crate::raw::{Raw, frame};
@@ -84,10 +84,10 @@ fn the_addresses_of_an_ipv6_prefix_are_one_for_the_limit() {
 /// Returns the number of accepted connections of those that come from the addresses of `hosts`, on
 /// a dual-stack listener with a limit of 2.
 #[cfg(target_os = "linux")]
-fn accepted_from(harness: &Harness<'_>, hosts: &[String]) -> u64 {
+fn accepted_from(harness: &crate::harness::Harness<'_>, hosts: &[String]) -> u64 {
     let options = harness.options().with(|o| o.endpoint.max_connections_per_address = 2);
     let listener = Listener::new("[::]:0").dual_stack(true);
-    let server: Endpoint<Probe> = harness.start(options.builder(Probe::echo(), listener));
+    let server = harness.start(options.builder(Probe::echo(), listener));
     let port = server.addresses()[0].port();
     // The source of a connection to an address of this machine is that address.
     let at = |host: &String| format!("{host}:{port}").parse().expect("an address");

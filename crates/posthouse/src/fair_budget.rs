@@ -1,0 +1,218 @@
+//! A budget that connections take from in turn: the memory of files.
+//!
+//! A connection that finds no room waits. When room returns, the address prefixes that wait get it
+//! one after the other, and within a prefix the connections in the order in which they came. A
+//! prefix has at most a share of the budget, so that one host cannot hold all of it. A connection
+//! that was granted room is notified, and collects it. If it ends instead, the next one gets the
+//! room.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::address_prefix::AddressPrefix;
+use crate::id::PeerId;
+use crate::sync::{Arc, Mutex, lock};
+
+/// The part of a budget that one address prefix may hold: a quarter.
+const SHARES: u64 = 4;
+
+/// A budget of bytes. Whoever holds nothing may take any amount once it is their turn, so that a
+/// small budget makes everybody slow and stops nobody.
+pub(crate) struct FairBudget {
+    max: u64,
+    state: Mutex<State>,
+    /// Notifies a connection that waited: it can collect what was granted.
+    notify: Box<dyn Fn(PeerId) + Send + Sync>,
+}
+
+#[derive(Default)]
+struct State {
+    used: u64,
+    by_prefix: BTreeMap<AddressPrefix, Holder>,
+    /// The prefixes that wait and are below their share, in the order of their turns.
+    turns: VecDeque<AddressPrefix>,
+}
+
+/// The part of one prefix.
+#[derive(Default)]
+struct Holder {
+    used: u64,
+    /// The connections that wait, each with the amount that it needs.
+    waiting: VecDeque<(PeerId, u64)>,
+    /// The amounts that were granted and not collected. They are in use.
+    granted: BTreeMap<PeerId, u64>,
+    /// Whether the prefix is among those whose turn comes.
+    has_turn: bool,
+}
+
+/// The amount that one connection has taken from a budget. The drop gives it back and stops
+/// waiting.
+pub(crate) struct Lease {
+    budget: Arc<FairBudget>,
+    prefix: AddressPrefix,
+    peer: PeerId,
+    amount: u64,
+}
+
+impl FairBudget {
+    /// Makes a budget of `max` bytes. `notify` is called for those that waited.
+    pub(crate) fn new(max: u64, notify: impl Fn(PeerId) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { max, state: Mutex::default(), notify: Box::new(notify) })
+    }
+
+    /// Returns the amount in use.
+    pub(crate) fn used(&self) -> u64 {
+        lock(&self.state).used
+    }
+
+    /// Takes an amount. If there is no room, or others wait, the connection waits as well, and
+    /// `false` is returned. A connection waits once at a time.
+    fn take(&self, prefix: AddressPrefix, peer: PeerId, amount: u64) -> bool {
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        let holder = state.by_prefix.entry(prefix).or_default();
+        let is_first = holder.waiting.is_empty() && state.turns.is_empty();
+        if is_first && self.has_share(holder, amount) && self.has_room(state.used, amount) {
+            holder.used += amount;
+            state.used += amount;
+            return true;
+        }
+        holder.waiting.push_back((peer, amount));
+        // Behind others of its prefix it waits for theirs.
+        if holder.waiting.len() == 1 && self.has_share(holder, amount) {
+            holder.has_turn = true;
+            state.turns.push_back(prefix);
+        }
+        false
+    }
+
+    /// Returns the amount that was granted to a connection that waited.
+    fn collect(&self, prefix: AddressPrefix, peer: PeerId) -> u64 {
+        let mut state = lock(&self.state);
+        let holder = state.by_prefix.get_mut(&prefix);
+        holder.and_then(|holder| holder.granted.remove(&peer)).unwrap_or(0)
+    }
+
+    /// Forgets a connection that waits, and takes back what it has not collected.
+    fn forget(&self, prefix: AddressPrefix, peer: PeerId) {
+        self.change(prefix, |holder| {
+            holder.waiting.retain(|(other, _)| *other != peer);
+            holder.granted.remove(&peer).unwrap_or(0)
+        });
+    }
+
+    /// Takes back an amount.
+    fn give_back(&self, prefix: AddressPrefix, amount: u64) {
+        self.change(prefix, |_| amount);
+    }
+
+    /// Takes back the amount that `returned` returns, and gives it to those that wait.
+    fn change(&self, prefix: AddressPrefix, returned: impl FnOnce(&mut Holder) -> u64) {
+        let granted = {
+            let mut state = lock(&self.state);
+            let Some(holder) = state.by_prefix.get_mut(&prefix) else { return };
+            let amount = returned(holder);
+            holder.used -= amount;
+            state.used -= amount;
+            self.grant(&mut state, prefix)
+        };
+        for peer in granted {
+            (self.notify)(peer);
+        }
+    }
+
+    /// Grants room to those whose turn it is, and returns them. `changed` is the prefix that holds
+    /// less than before.
+    fn grant(&self, state: &mut State, changed: AddressPrefix) -> Vec<PeerId> {
+        self.admit(state, changed);
+        let mut granted = Vec::new();
+        while let Some(&prefix) = state.turns.front() {
+            let holder = state.by_prefix.entry(prefix).or_default();
+            let next = holder.waiting.front().filter(|(_, amount)| self.has_share(holder, *amount));
+            let Some(&(peer, amount)) = next else {
+                holder.has_turn = false;
+                if holder.used == 0 && holder.waiting.is_empty() {
+                    state.by_prefix.remove(&prefix);
+                }
+                state.turns.pop_front();
+                continue;
+            };
+            if !self.has_room(state.used, amount) {
+                break;
+            }
+            holder.waiting.pop_front();
+            holder.used += amount;
+            state.used += amount;
+            *holder.granted.entry(peer).or_default() += amount;
+            state.turns.rotate_left(1);
+            granted.push(peer);
+        }
+        granted
+    }
+
+    /// Gives a prefix its turn if it waits and is below its share; forgets one that has nothing.
+    fn admit(&self, state: &mut State, prefix: AddressPrefix) {
+        let Some(holder) = state.by_prefix.get_mut(&prefix) else { return };
+        match holder.waiting.front() {
+            None if holder.used == 0 && !holder.has_turn => {
+                state.by_prefix.remove(&prefix);
+            }
+            Some(&(_, amount)) if !holder.has_turn && self.has_share(holder, amount) => {
+                holder.has_turn = true;
+                state.turns.push_back(prefix);
+            }
+            _ => {}
+        }
+    }
+
+    fn has_room(&self, used: u64, amount: u64) -> bool {
+        used == 0 || used.saturating_add(amount) <= self.max
+    }
+
+    fn has_share(&self, holder: &Holder, amount: u64) -> bool {
+        holder.used == 0 || holder.used.saturating_add(amount) <= self.max / SHARES
+    }
+}
+
+impl Lease {
+    /// Makes a lease of nothing.
+    pub(crate) fn empty(budget: &Arc<FairBudget>, prefix: AddressPrefix, peer: PeerId) -> Self {
+        Self { budget: budget.clone(), prefix, peer, amount: 0 }
+    }
+
+    pub(crate) fn amount(&self) -> u64 {
+        self.amount
+    }
+
+    /// Takes more. If there is no room, or others wait, the connection waits: it is notified, and
+    /// then [collects](Self::collect) what was granted. Returns whether it was taken at once.
+    pub(crate) fn extend(&mut self, amount: u64) -> bool {
+        let is_taken = self.budget.take(self.prefix, self.peer, amount);
+        if is_taken {
+            self.amount += amount;
+        }
+        is_taken
+    }
+
+    /// Adds what was granted since the connection waited.
+    pub(crate) fn collect(&mut self) {
+        self.amount += self.budget.collect(self.prefix, self.peer);
+    }
+
+    /// Gives back what is above this amount.
+    pub(crate) fn shrink_to(&mut self, amount: u64) {
+        if let Some(excess @ 1..) = self.amount.checked_sub(amount) {
+            self.amount = amount;
+            self.budget.give_back(self.prefix, excess);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+        self.budget.forget(self.prefix, self.peer);
+    }
+}
+
+#[cfg(test)]
+mod tests;
