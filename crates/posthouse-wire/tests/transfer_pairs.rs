@@ -239,7 +239,10 @@ impl<'a> TransferRun<'a> {
                 SenderAction::Notify(SenderEvent::Ended { result, .. }) => {
                     assert!(self.sender_end.replace(result).is_none(), "told once");
                 }
-                SenderAction::Free(_) | SenderAction::Notify(_) | SenderAction::Release => {}
+                SenderAction::Close
+                | SenderAction::Free(_)
+                | SenderAction::Notify(_)
+                | SenderAction::Release => {}
             }
         }
     }
@@ -251,6 +254,7 @@ impl<'a> TransferRun<'a> {
         let facts = FileFacts { bytes: self.file.len() as u64, modified_ns: 0 };
         let outcome = match op {
             SenderOp::Open => DiskOutcome::Opened { facts, known: None },
+            SenderOp::Reopen => DiskOutcome::Reopened { facts, same_file: true, known: None },
             SenderOp::Metadata => DiskOutcome::Metadata(facts),
             SenderOp::Read { offset, bytes, .. } => {
                 let bytes = 1 + part.of(bytes - 1);

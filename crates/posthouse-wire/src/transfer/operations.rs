@@ -35,6 +35,15 @@ pub enum DiskOutcome {
         /// fails.)
         known: Option<[u8; 32]>,
     },
+    /// The file that is sent was opened again.
+    Reopened {
+        /// The size and time of the file that has the name now.
+        facts: FileFacts,
+        /// Whether it is the file that was offered. Another file may have got its name.
+        same_file: bool,
+        /// The hash of the file's content, as in [`Opened`](Self::Opened).
+        known: Option<[u8; 32]>,
+    },
     /// The size and time of the file that is sent were read again.
     Metadata(FileFacts),
     /// Any other operation succeeded.

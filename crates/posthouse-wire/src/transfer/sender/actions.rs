@@ -15,6 +15,8 @@ pub enum SenderAction<E> {
     },
     /// Sends a frame, other than a chunk.
     Frame(SenderFrame),
+    /// Closes the file. No operation on it is in flight.
+    Close,
     /// Requests memory for a read of this number of bytes; [`grant`](super::FileSender::grant)
     /// takes it, now or later.
     Need(usize),
@@ -34,6 +36,9 @@ pub enum SenderAction<E> {
 pub enum SenderOp {
     /// Opens the file: [`Opened`](super::super::DiskOutcome).
     Open,
+    /// Opens the file again after it was closed, and compares it with the file that was offered:
+    /// [`Reopened`](super::super::DiskOutcome).
+    Reopen,
     /// Reads from the file.
     Read {
         /// The offset of the first byte.
