@@ -239,6 +239,7 @@ impl<'a> TransferRun<'a> {
                 SenderAction::Notify(SenderEvent::Ended { result, .. }) => {
                     assert!(self.sender_end.replace(result).is_none(), "told once");
                 }
+                SenderAction::NeedFile => self.outgoing.grant_file(),
                 SenderAction::Close
                 | SenderAction::Free(_)
                 | SenderAction::Notify(_)
@@ -342,6 +343,7 @@ impl<'a> TransferRun<'a> {
                     receiving.said(&frame);
                     self.receiver.send_frame(frame);
                 }
+                ReceiverAction::NeedFile => receiving.receiver.grant_file(),
                 ReceiverAction::Need(_) | ReceiverAction::NeedRest => {
                     receiving.receiver.grant(Vec::new());
                 }

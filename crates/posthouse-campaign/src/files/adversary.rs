@@ -80,6 +80,10 @@ impl Sending {
                     sender.grant(Vec::new());
                     continue;
                 }
+                SenderAction::NeedFile => {
+                    sender.grant_file();
+                    continue;
+                }
                 SenderAction::Close
                 | SenderAction::Free(_)
                 | SenderAction::Notify(_)

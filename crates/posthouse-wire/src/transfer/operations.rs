@@ -80,6 +80,15 @@ pub struct FileFacts {
     pub modified_ns: i64,
 }
 
+/// The place of a transfer among the open files of its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FilePlace {
+    None,
+    Requested,
+    /// The file is open, or is being opened.
+    Held,
+}
+
 /// The operations in flight of one transfer.
 #[derive(Debug)]
 pub(super) struct Operations<K> {

@@ -24,7 +24,9 @@ use std::time::Duration;
 use blake3::{Hash, Hasher};
 
 use super::failure::{Tell, TransferFailure};
-use super::operations::{DiskError, DiskFailure, DiskOutcome, FileFacts, OpNumber, Operations};
+use super::operations::{
+    DiskError, DiskFailure, DiskOutcome, FileFacts, FilePlace, OpNumber, Operations,
+};
 use super::read_ahead::{Content, Piece, ReadAhead, Taken};
 use super::{MIN_COMPARE_BYTES_PER_SECOND, TransferViolation};
 use crate::kind;
@@ -44,6 +46,7 @@ pub struct FileSender<E> {
     state: State,
     /// The file as it was when it was opened.
     file: Option<OpenedFile>,
+    place: FilePlace,
     attempt: Attempt,
     operations: Operations<OpKind>,
     actions: VecDeque<SenderAction<E>>,
@@ -116,11 +119,12 @@ impl<E> FileSender<E> {
             max_chunk_bytes,
             state: State::Opening,
             file: None,
+            place: FilePlace::None,
             attempt: Attempt::First,
             operations: Operations::default(),
             actions: VecDeque::new(),
         };
-        sender.submit(OpKind::Open, SenderOp::Open);
+        sender.need_file();
         sender
     }
 
@@ -159,6 +163,20 @@ impl<E> FileSender<E> {
             (_, Err(error)) => self.fail(TransferFailure::Given(error.error)),
             (kind, Ok(outcome)) => unreachable!("{kind:?} was answered {outcome:?}"),
         }
+    }
+
+    /// Takes the place of an open file that a [`NeedFile`](SenderAction::NeedFile) requested. Does
+    /// nothing if the sender does not need it any more.
+    pub fn grant_file(&mut self) {
+        if self.place != FilePlace::Requested {
+            return;
+        }
+        match self.state {
+            State::Opening => self.submit(OpKind::Open, SenderOp::Open),
+            State::Reopening(_) => self.submit(OpKind::Reopen, SenderOp::Reopen),
+            _ => return,
+        }
+        self.place = FilePlace::Held;
     }
 
     /// Takes the empty memory that a [`Need`](SenderAction::Need) requested.
@@ -202,7 +220,7 @@ impl<E> FileSender<E> {
         }
         self.notify(SenderEvent::ResumedFrom(offset));
         self.state = State::Reopening(Accepted { offset, limit: limit.min(size), prefix });
-        self.submit(OpKind::Reopen, SenderOp::Reopen);
+        self.need_file();
         Ok(())
     }
 
@@ -303,6 +321,11 @@ impl<E> FileSender<E> {
         }
     }
 
+    /// Returns the number of open files that the sender has or may open: 0 or 1.
+    pub fn open_files(&self) -> u64 {
+        u64::from(self.place == FilePlace::Held)
+    }
+
     /// Returns the position up to which the file has been sent.
     pub fn sent(&self) -> u64 {
         match &self.state {
@@ -365,7 +388,7 @@ impl<E> FileSender<E> {
     fn offer(&mut self) {
         self.state = State::Offered { since: None };
         self.actions.push_back(SenderAction::Frame(SenderFrame::Offer));
-        self.actions.push_back(SenderAction::Close);
+        self.close();
     }
 
     /// Starts what the receiver has accepted, if the file is the one that was offered.
@@ -434,7 +457,7 @@ impl<E> FileSender<E> {
         }
         self.state = State::DoneSaid { hash, since: None };
         self.actions.push_back(SenderAction::Frame(SenderFrame::Done(*hash.as_bytes())));
-        self.actions.push_back(SenderAction::Close);
+        self.close();
     }
 
     // ---- what follows ----
@@ -518,6 +541,16 @@ impl<E> FileSender<E> {
 
     fn notify(&mut self, event: SenderEvent<E>) {
         self.actions.push_back(SenderAction::Notify(event));
+    }
+
+    fn need_file(&mut self) {
+        self.place = FilePlace::Requested;
+        self.actions.push_back(SenderAction::NeedFile);
+    }
+
+    fn close(&mut self) {
+        self.place = FilePlace::None;
+        self.actions.push_back(SenderAction::Close);
     }
 
     fn submit(&mut self, kind: OpKind, op: SenderOp) {

@@ -15,7 +15,10 @@ pub enum SenderAction<E> {
     },
     /// Sends a frame, other than a chunk.
     Frame(SenderFrame),
-    /// Closes the file. No operation on it is in flight.
+    /// Requests the place of an open file; [`grant_file`](super::FileSender::grant_file) takes it,
+    /// now or later.
+    NeedFile,
+    /// Closes the file, and gives its place back. No operation on it is in flight.
     Close,
     /// Requests memory for a read of this number of bytes; [`grant`](super::FileSender::grant)
     /// takes it, now or later.

@@ -7,6 +7,8 @@ struct Harness {
     sender: FileSender<&'static str>,
     operations: Vec<(OpNumber, SenderOp)>,
     frames: Vec<SenderFrame>,
+    /// Whether the sender gets the place of an open file at once.
+    grants_files: bool,
     /// Whether the file is open.
     is_open: bool,
     /// The hash of the file, if it is known.
@@ -27,6 +29,7 @@ impl Harness {
             sender: FileSender::new(4),
             operations: Vec::new(),
             frames: Vec::new(),
+            grants_files: true,
             is_open: false,
             known: None,
             end: None,
@@ -48,7 +51,14 @@ impl Harness {
             match action {
                 SenderAction::Disk { number, op } => self.operations.push((number, op)),
                 SenderAction::Frame(frame) => self.frames.push(frame),
+                SenderAction::NeedFile => {
+                    assert_eq!(self.sender.open_files(), 0, "it waits for a place and has one");
+                    if self.grants_files {
+                        self.sender.grant_file();
+                    }
+                }
                 SenderAction::Close => {
+                    assert_eq!(self.sender.open_files(), 0);
                     assert!(std::mem::take(&mut self.is_open) && self.operations.is_empty());
                 }
                 SenderAction::Need(bytes) => {
@@ -76,6 +86,7 @@ impl Harness {
             self.lent -= 1; // it failed with its memory
         }
         if let Ok(DiskOutcome::Opened { .. } | DiskOutcome::Reopened { .. }) = &result {
+            assert_eq!(self.sender.open_files(), 1);
             self.is_open = true;
         }
         let failure = DiskFailure::Other;
@@ -349,6 +360,32 @@ fn a_file_is_opened_again_for_an_accept_and_must_be_the_offered_one() {
     it.run();
     assert!(!it.is_released);
     it.reopened(FACTS, true).assert_over();
+}
+
+#[test]
+fn a_file_waits_for_its_place_and_its_receiver_is_told_that_it_is_awaited() {
+    let mut it = Harness::opened(None);
+    it.grants_files = false;
+    it.accept_only(0, 10, b"");
+    assert!(it.operations.is_empty() && it.sender.is_awaited());
+    assert_eq!(it.sender.expires_at(Duration::ZERO, Duration::from_secs(30)), None);
+    it.sender.grant_file();
+    it.run();
+    it.sender.grant_file();
+    it.run();
+    assert_eq!(it.operations.len(), 1, "a second place is not used");
+    it.reopened(FACTS, true).read(0, 4, 4);
+    assert!(it.chunk().is_some());
+
+    let mut it = Harness::opened(None);
+    it.grants_files = false;
+    it.accept_only(0, 10, b"");
+    it.sender.end("given", Tell::Peer);
+    it.run();
+    it.sender.grant_file();
+    it.run();
+    assert_eq!(it.sender.open_files(), 0, "it does not need a place any more");
+    it.assert_over();
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::{disk_error, unexpected};
 use crate::connection::{Context, Strand};
 use crate::directory::Directory;
 use crate::transfer::{TransferError, TransferErrorKind, TransferHandle};
-use crate::transfers::memory::MemoryUse;
+use crate::transfers::budgets::Resource;
 
 /// The minimum size in bytes of a file whose hash is kept. To hash a shorter file again costs next
 /// to nothing.
@@ -250,9 +250,14 @@ impl Strand {
                     let id = transfers.transfer(slot).id;
                     self.send_frame(cx, TransferFrame::Done { id, hash, delivery_id: None });
                 }
+                SenderAction::NeedFile => {
+                    if self.request_lease(cx, Resource::SentFiles, slot, 1) {
+                        self.transfers().sending(slot).sender.grant_file();
+                    }
+                }
                 SenderAction::Close => sending.file = None,
                 SenderAction::Need(bytes) => {
-                    if self.request_memory(cx, MemoryUse::Reads, slot, bytes) {
+                    if self.request_lease(cx, Resource::Reads, slot, bytes) {
                         let memory = cx.worker.free_list.piece();
                         self.transfers().sending(slot).sender.grant(memory);
                     }
