@@ -198,6 +198,8 @@ pub enum FileOutcome {
         file: File,
         /// The metadata at the time of opening.
         metadata: Metadata,
+        /// The identity of the file; `None` if its file system does not tell.
+        identity: Option<FileIdentity>,
         /// The version of the file at that time; `None` if it cannot be recognised again.
         version: Option<FileVersion>,
     },
@@ -257,6 +259,14 @@ impl Metadata {
     pub fn is_executable(&self) -> bool {
         self.mode.is_some_and(|mode| mode & 0o100 != 0)
     }
+}
+
+/// The identity of a file among all files that exist at the same time: its volume and its number
+/// there. It stays while the file exists, if the file is renamed, too; a later file may get it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileIdentity {
+    pub(crate) volume: u64,
+    pub(crate) file: u128,
 }
 
 /// A version of a file's content. As far as file systems tell, equal versions mean equal bytes. A

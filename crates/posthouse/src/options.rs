@@ -226,6 +226,15 @@ options! {
         /// transfer that finds no memory waits for its turn, and its peer is told that it works.
         pub file_memory_bytes, with_file_memory_bytes: usize =
             256 * 1024 * 1024, 1_u64 => MAX_BYTES;
+        /// The maximum number of files that the transfers of all connections have open at the same
+        /// time, half of them to send and half to receive: 2 to 1000000 (1 counts as 2). One
+        /// address (see ipv6_prefix_bits) gets at most a quarter of each half. A file that was
+        /// offered is not open until the peer accepts it. A transfer that finds no place waits for
+        /// its turn, and its peer is told that it works. 0: on Linux what the limit of descriptors
+        /// of the process (`ulimit -n`, at the start of the endpoint) leaves beside max_connections
+        /// and the completion port, at least a quarter of that limit, at most 65536; elsewhere
+        /// 16384. An open file takes a descriptor, and less than 1 KiB.
+        pub max_open_files, with_max_open_files: usize = 0, 0_u64 => MAX_CONNECTIONS;
         /// The time for connections to close gracefully in a shutdown, in ms. Connections that
         /// remain after it are reset. This time applies if the program `posthouse` gets Ctrl-C or
         /// SIGTERM, and if the last Endpoint handle is dropped. A call of Endpoint::shutdown gives
@@ -375,6 +384,27 @@ impl EndpointOptions {
             max => max,
         };
         Bounds { max_unadmitted, max_per_address: self.max_connections_per_address }
+    }
+
+    /// Returns the maximum number of open files of transfers, if the process can have this number
+    /// of descriptors.
+    pub(crate) fn max_open_files_of(&self, max_descriptors: Option<u64>) -> usize {
+        /// The most files that are useful to have open.
+        const MOST: u64 = 65_536;
+        /// The descriptors of the listeners, of the log, and of operations on directories.
+        const RESERVED: u64 = 256;
+        /// The descriptors of a worker.
+        const OF_A_WORKER: u64 = 8;
+
+        if self.max_open_files > 0 {
+            return self.max_open_files.max(2);
+        }
+        let Some(max) = max_descriptors else { return 16_384 };
+        let connections = self.max_connections + self.admission_bounds().max_evicted();
+        let others = number(connections) + RESERVED + OF_A_WORKER * number(self.io_workers_here());
+        // With a limit that is too low for the connections, files get a part of it.
+        let files = max.saturating_sub(others).max(max / 4).clamp(2, MOST);
+        files as usize
     }
 
     /// Returns the number of I/O workers on this machine.

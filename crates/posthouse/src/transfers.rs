@@ -1,6 +1,6 @@
 //! The transfers of a connection.
 
+pub(crate) mod budgets;
 pub(crate) mod driver;
 pub(crate) mod hash_cache;
-pub(crate) mod memory;
 mod write_queue;

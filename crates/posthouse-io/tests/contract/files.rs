@@ -62,6 +62,22 @@ pub fn a_read_gives_the_memory_back_with_nothing_else_in_it(harness: &Harness) {
     }
 }
 
+pub fn a_file_keeps_its_identity_and_another_one_has_another(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    dir.make("file", b"content");
+    dir.make("other", b"content");
+    let identity = dir.identity("file");
+    let other = dir.identity("other");
+    assert_ne!(identity, other);
+    assert_eq!(dir.identity("file"), identity, "opened again");
+    std::fs::write(dir.path("file"), b"more content").expect("the file can be written");
+    assert_eq!(dir.identity("file"), identity, "written");
+    std::fs::rename(dir.path("file"), dir.path("moved")).expect("the file can be renamed");
+    assert_eq!(dir.identity("moved"), identity, "renamed");
+    std::fs::rename(dir.path("other"), dir.path("moved")).expect("the file can be replaced");
+    assert_eq!(dir.identity("moved"), other, "replaced");
+}
+
 pub fn a_part_is_written_in_pieces_and_published_whole(harness: &Harness) {
     let dir = TestDir::new(harness);
     let content = pattern(BYTES, 3);

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use posthouse_io::{
-    Directory, Failure, File, FileEntry, FileOp, FileOutcome, Gather, LaneId, Metadata, Op,
-    Outcome, Segment, Tag,
+    Directory, Failure, File, FileEntry, FileIdentity, FileOp, FileOutcome, Gather, LaneId,
+    Metadata, Op, Outcome, Segment, Tag,
 };
 use tempfile::TempDir;
 
@@ -71,6 +71,14 @@ impl<'a> TestDir<'a> {
     pub fn open(&self, path: &str) -> Result<(File, Metadata), Failure> {
         match self.run(FileOp::Open { directory: self.directory.clone(), path: path.into() })? {
             FileOutcome::Opened { file, metadata, .. } => Ok((file, metadata)),
+            other => panic!("a file, not {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn identity(&self, path: &str) -> FileIdentity {
+        match self.run(FileOp::Open { directory: self.directory.clone(), path: path.into() }) {
+            Ok(FileOutcome::Opened { identity, .. }) => identity.expect("the file has an identity"),
             other => panic!("a file, not {other:?}"),
         }
     }

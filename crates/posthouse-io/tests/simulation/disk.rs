@@ -31,6 +31,19 @@ fn a_file_that_is_there_is_opened_and_read_to_its_end() {
 }
 
 #[test]
+fn a_file_keeps_its_identity_and_another_one_has_another() {
+    let disk_fixture = quiet();
+    disk_fixture.disk.write("file", b"content");
+    disk_fixture.disk.write("other", b"content");
+    let identity = disk_fixture.identity("file");
+    assert_ne!(identity, disk_fixture.identity("other"));
+    disk_fixture.disk.append("file", b"more");
+    assert_eq!(disk_fixture.identity("file"), identity, "written");
+    disk_fixture.disk.write("file", b"content");
+    assert_ne!(disk_fixture.identity("file"), identity, "replaced");
+}
+
+#[test]
 fn what_is_no_file_is_not_opened() {
     let disk_fixture = quiet();
     disk_fixture.disk.write("a/b.txt", b"x");

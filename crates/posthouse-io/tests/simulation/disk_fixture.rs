@@ -2,8 +2,8 @@
 
 use posthouse_io::sim::{Disk, Faults, Network};
 use posthouse_io::{
-    Completion, Directory, Failure, File, FileEntry, FileOp, FileOutcome, Metadata, Op, Outcome,
-    Tag,
+    Completion, Directory, Failure, File, FileEntry, FileIdentity, FileOp, FileOutcome, Metadata,
+    Op, Outcome, Tag,
 };
 
 use crate::fixture::{Fixture, gather};
@@ -76,6 +76,14 @@ impl DiskFixture {
         let op = FileOp::Open { directory: self.directory.clone(), path: path.into() };
         match self.perform(op)? {
             FileOutcome::Opened { file, metadata, .. } => Ok((file, metadata)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn identity(&self, path: &str) -> FileIdentity {
+        let op = FileOp::Open { directory: self.directory.clone(), path: path.into() };
+        match self.perform(op) {
+            Ok(FileOutcome::Opened { identity, .. }) => identity.expect("the file has an identity"),
             other => panic!("{other:?}"),
         }
     }

@@ -72,7 +72,7 @@ impl Strand {
             self.send_next_chunk(cx);
         }
         if self.has_transfers() {
-            self.settle_memory();
+            self.settle_leases();
         }
     }
 

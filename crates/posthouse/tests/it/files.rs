@@ -17,4 +17,5 @@ mod names;
 mod odd_frames;
 mod resuming;
 mod sending;
+mod unaccepted;
 mod unread;

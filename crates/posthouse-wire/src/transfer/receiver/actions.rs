@@ -17,6 +17,9 @@ pub enum ReceiverAction<E> {
     },
     /// Sends a frame.
     Frame(TransferFrame<'static>),
+    /// Requests the place of an open file, which the receiver has until its last action;
+    /// [`grant_file`](super::FileReceiver::grant_file) takes it, now or later.
+    NeedFile,
     /// Requests memory for a read of this number of bytes;
     /// [`grant`](super::FileReceiver::grant) takes it, now or later.
     Need(usize),

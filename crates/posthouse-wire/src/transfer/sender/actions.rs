@@ -15,6 +15,11 @@ pub enum SenderAction<E> {
     },
     /// Sends a frame, other than a chunk.
     Frame(SenderFrame),
+    /// Requests the place of an open file; [`grant_file`](super::FileSender::grant_file) takes it,
+    /// now or later.
+    NeedFile,
+    /// Closes the file, and gives its place back. No operation on it is in flight.
+    Close,
     /// Requests memory for a read of this number of bytes; [`grant`](super::FileSender::grant)
     /// takes it, now or later.
     Need(usize),
@@ -34,6 +39,9 @@ pub enum SenderAction<E> {
 pub enum SenderOp {
     /// Opens the file: [`Opened`](super::super::DiskOutcome).
     Open,
+    /// Opens the file again after it was closed, and compares it with the file that was offered:
+    /// [`Reopened`](super::super::DiskOutcome).
+    Reopen,
     /// Reads from the file.
     Read {
         /// The offset of the first byte.

@@ -17,7 +17,7 @@ use crate::quota::{Amount, Reservation};
 use crate::transfer::{
     Offer, OfferFacts, TransferError, TransferErrorKind, TransferHandle, is_executable,
 };
-use crate::transfers::memory::MemoryUse;
+use crate::transfers::budgets::Resource;
 use crate::transfers::write_queue::WriteQueue;
 
 /// The minimum window of a transfer in bytes, so that each of many concurrent transfers proceeds.
@@ -265,14 +265,19 @@ impl Strand {
                 ReceiverAction::Frame(frame) => {
                     self.send_frame(cx, frame);
                 }
+                ReceiverAction::NeedFile => {
+                    if self.request_lease(cx, Resource::ReceivedFiles, slot, 1) {
+                        self.transfers().receiving(slot).receiver.grant_file();
+                    }
+                }
                 ReceiverAction::Need(bytes) => {
-                    if self.request_memory(cx, MemoryUse::Reads, slot, bytes) {
+                    if self.request_lease(cx, Resource::Reads, slot, bytes) {
                         let memory = cx.worker.free_list.piece();
                         self.transfers().receiving(slot).receiver.grant(memory);
                     }
                 }
                 ReceiverAction::Window(bytes) => {
-                    if self.request_memory(cx, MemoryUse::Windows, slot, bytes) {
+                    if self.request_lease(cx, Resource::Windows, slot, bytes) {
                         self.transfers().receiving(slot).receiver.extend();
                     }
                 }

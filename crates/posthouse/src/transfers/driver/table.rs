@@ -16,7 +16,7 @@ use crate::connection::{Context, Strand};
 use crate::directory::Directory;
 use crate::id::FileSequence;
 use crate::transfer::{OfferFacts, TransferHandle};
-use crate::transfers::memory::TransferMemory;
+use crate::transfers::budgets::TransferLeases;
 
 /// The last number on the wire with which this side starts a command. The numbers above it are left
 /// for the answers to requests.
@@ -54,8 +54,8 @@ pub(crate) struct Transfers {
     pub(super) chunk_bytes: usize,
     /// The chunk that was queued last.
     pub(super) last_chunk: LastChunk,
-    /// The memory that transfers were lent, once they needed some.
-    pub(super) memory: Option<Box<TransferMemory>>,
+    /// The memory and places of open files that transfers were lent, once they needed some.
+    pub(super) leases: Option<Box<TransferLeases>>,
     /// The time at which the last frame of a transfer arrived.
     pub(super) last_activity: Duration,
     /// The time at which this side last queued a frame of a transfer.
@@ -77,6 +77,8 @@ pub(super) struct LastChunk {
     pub(super) since: Option<Duration>,
     /// The number of bytes of the chunk's memory, until the chunk has been sent.
     pub(super) memory_bytes: u64,
+    /// Whether the chunk holds the file open, until the chunk has been sent.
+    pub(super) has_file: bool,
     /// The slot of the chunk's transfer; the transfer may have ended.
     pub(super) slot: u8,
     pub(super) id: u32,
@@ -96,7 +98,7 @@ impl Default for Transfers {
             last_peer_id: 0,
             chunk_bytes: INITIAL_CHUNK_BYTES,
             last_chunk: LastChunk::default(),
-            memory: None,
+            leases: None,
             last_activity: Duration::ZERO,
             last_said: Duration::ZERO,
             life: Life::Running,

@@ -9,6 +9,7 @@ pub const CHUNK: u8 = 12;
 pub const CREDIT: u8 = 13;
 pub const DONE: u8 = 14;
 pub const ABORT: u8 = 15;
+pub const GET: u8 = 18;
 /// The code of an abort because of the quota.
 pub const QUOTA: u16 = 14;
 

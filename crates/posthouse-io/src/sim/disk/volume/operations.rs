@@ -2,7 +2,7 @@
 
 use super::{MAX_FILE_BYTES, Publication, Volume, part_name, part_path};
 use crate::error::Failure;
-use crate::file_op::{FileEntry, FileOutcome, FileVersion};
+use crate::file_op::{FileEntry, FileIdentity, FileOutcome, FileVersion};
 use crate::sim::disk::SimFile;
 use crate::sim::disk::content::Content;
 use crate::sim::disk::names::{Found, Inode};
@@ -15,8 +15,10 @@ impl Volume {
             None => return Err(Failure::NotFound),
         };
         let metadata = self.data(inode).metadata();
+        let identity = Some(FileIdentity { volume: self.number as u64, file: inode.0.into() });
         let version = Some(self.version(inode));
-        Ok(FileOutcome::Opened { file: self.open_inode(inode, false), metadata, version })
+        let file = self.open_inode(inode, false);
+        Ok(FileOutcome::Opened { file, metadata, identity, version })
     }
 
     pub(in crate::sim::disk) fn open_part(
