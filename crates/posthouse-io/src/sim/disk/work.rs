@@ -365,7 +365,9 @@ impl World {
             FileOp::RemovePart { name, file, .. } => disk.remove_part(&name, own(&file)),
             FileOp::ExpireParts { age_ms, .. } => Ok(disk.expire_parts(age_ms, now_ns)),
             FileOp::Usage { .. } => Ok(FileOutcome::Usage(disk.usage())),
-            FileOp::List { after, max_entries, .. } => Ok(disk.list(&after, max_entries)),
+            FileOp::List { after, max_entries, max_bytes, is_listed, .. } => {
+                Ok(disk.list(&after, (max_entries, max_bytes), is_listed))
+            }
         }
     }
 
