@@ -349,6 +349,7 @@ impl Connection {
             }
             PeerPost::Evict => strand.on_evicted(cx),
             PeerPost::MemoryGranted(usage) => strand.on_memory_granted(cx, usage),
+            PeerPost::WalkGranted => strand.on_walk_granted(),
         }
     }
 

@@ -506,7 +506,7 @@ impl<H: Handler> Endpoint<H> {
             connections: shared.registry.connections(),
             unadmitted: shared.admissions.unadmitted(),
             assembly_bytes: shared.assembly_budget.bytes(),
-            file_memory_bytes: shared.file_memory.used(),
+            file_memory_bytes: shared.file_memory.used() + shared.walks.used(),
             ..Stats::new(&shared.stats, shared.port.counters())
         }
     }

@@ -59,6 +59,8 @@ pub(crate) enum PeerPost {
     Evict,
     /// Memory of files was granted to transfers that waited for it.
     MemoryGranted(MemoryUse),
+    /// The turn has come to walk a directory, or another walk of it has ended.
+    WalkGranted,
 }
 
 /// A post for a lane.
