@@ -186,7 +186,20 @@ pub enum FileOp {
         after: Box<str>,
         /// The maximum number of entries, at least 1.
         max_entries: usize,
+        /// The maximum sum of their [`memory_bytes`](FileEntry::memory_bytes). The first entry is
+        /// listed in any case.
+        max_bytes: usize,
+        /// Returns whether a file with this path is listed.
+        is_listed: fn(&str) -> bool,
     },
+}
+
+impl FileOp {
+    /// Returns whether the operation walks a directory. The larger the directory, the longer a walk
+    /// takes, so few walks run at a time.
+    pub(crate) fn is_walk(&self) -> bool {
+        matches!(self, Self::List { .. } | Self::Usage { .. } | Self::ExpireParts { .. })
+    }
 }
 
 /// The result of an operation on files.
@@ -294,6 +307,15 @@ pub struct FileEntry {
     pub path: Box<str>,
     /// The metadata of the file.
     pub metadata: Metadata,
+}
+
+impl FileEntry {
+    /// Returns the number of bytes of memory that an entry with a path of this length takes,
+    /// roughly.
+    pub fn memory_bytes(path_bytes: usize) -> usize {
+        const ALLOCATION_BYTES: usize = 16;
+        size_of::<Self>() + ALLOCATION_BYTES + path_bytes
+    }
 }
 
 /// The name of the directory that holds the parts.

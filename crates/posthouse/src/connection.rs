@@ -355,6 +355,7 @@ impl Connection {
             }
             PeerPost::Evict => strand.on_evicted(cx),
             PeerPost::Granted(resource) => strand.on_granted(cx, resource),
+            PeerPost::WalkGranted => strand.on_walk_granted(),
         }
     }
 

@@ -506,7 +506,7 @@ impl<H: Handler> Endpoint<H> {
             connections: shared.registry.connections(),
             unadmitted: shared.admissions.unadmitted(),
             assembly_bytes: shared.assembly_budget.bytes(),
-            file_memory_bytes: shared.file_budgets.bytes_used(),
+            file_memory_bytes: shared.file_budgets.bytes_used() + shared.walks.used(),
             open_files: shared.file_budgets.files_used(),
             ..Stats::new(&shared.stats, shared.port.counters())
         }

@@ -59,6 +59,8 @@ pub(crate) enum PeerPost {
     Evict,
     /// Memory or places of open files were granted to transfers that waited for them.
     Granted(Resource),
+    /// The turn has come to walk a directory, or another walk of it has ended.
+    WalkGranted,
 }
 
 /// A post for a lane.

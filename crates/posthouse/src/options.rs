@@ -220,10 +220,13 @@ options! {
         /// The maximum number of bytes that partly received frames of all connections may hold
         /// together. If a frame would exceed this maximum, its connection is closed.
         pub assembly_bytes, with_assembly_bytes: usize = 256 * 1024 * 1024, 1_u64 => MAX_BYTES;
-        /// The maximum number of bytes that the transfers of all connections use: half of it for
-        /// bytes that were read to be sent, half for bytes that peers may send and that are not
-        /// written. One address (see ipv6_prefix_bits) gets at most a quarter of each half. A
-        /// transfer that finds no memory waits for its turn, and its peer is told that it works.
+        /// The maximum number of bytes that the transfers of all connections use: an eighth of it
+        /// for the names of listed directories, half of the rest for bytes that were read to be
+        /// sent, half for bytes that peers may send and that are not written. One address (see
+        /// ipv6_prefix_bits) gets at most a quarter of each half. A transfer that finds no memory
+        /// waits for its turn, and its peer is told that it works. A directory whose names (about
+        /// 80 bytes a file) take more than half of the eighth is read again for each part of that
+        /// size.
         pub file_memory_bytes, with_file_memory_bytes: usize =
             256 * 1024 * 1024, 1_u64 => MAX_BYTES;
         /// The maximum number of files that the transfers of all connections have open at the same

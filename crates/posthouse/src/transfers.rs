@@ -3,4 +3,5 @@
 pub(crate) mod budgets;
 pub(crate) mod driver;
 pub(crate) mod hash_cache;
+pub(crate) mod walks;
 mod write_queue;

@@ -518,6 +518,21 @@ pub fn a_list_is_in_the_order_of_whole_paths(harness: &Harness) {
         }
         assert_eq!(got, expected, "{max_entries} at a time");
     }
+    // A bound of bytes: whole entries, at least one.
+    let bytes = |count: usize| -> usize {
+        expected[..count].iter().map(|path| posthouse_io::FileEntry::memory_bytes(path.len())).sum()
+    };
+    for (max_bytes, count) in [(0, 1), (bytes(3) - 1, 2), (bytes(3), 3)] {
+        let (entries, more) = dir.list_some("", (1000, max_bytes), |_| true);
+        assert_eq!((entries.len(), more), (count, true), "{max_bytes} bytes");
+    }
+    let (entries, more) = dir.list_some("", (1000, bytes(expected.len())), |_| true);
+    assert_eq!((entries.len(), more), (expected.len(), false));
+    // Paths that are not wanted count nowhere.
+    let wanted: Vec<_> = expected.iter().filter(|path| path.starts_with("a/")).collect();
+    let (entries, more) = dir.list_some("", (wanted.len(), 1 << 20), |path| path.starts_with("a/"));
+    let got: Vec<_> = entries.iter().map(|entry| &*entry.path).collect();
+    assert_eq!((got, more), (wanted.iter().map(|path| path.as_str()).collect(), false));
     // The listing continues after any given name, whether the name exists or not.
     for after in ["a/", "a/b", "a-", "a/b/c", "b/a/b/c", "b/a/b/c/", "b/a0", "zz", "\u{10ffff}"] {
         let rest: Vec<_> = expected.iter().filter(|path| path.as_str() > after).collect();

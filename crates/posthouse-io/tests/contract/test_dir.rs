@@ -227,9 +227,19 @@ impl<'a> TestDir<'a> {
 
     #[track_caller]
     pub fn list(&self, after: &str, max_entries: usize) -> (Vec<FileEntry>, bool) {
+        self.list_some(after, (max_entries, usize::MAX), |_| true)
+    }
+
+    #[track_caller]
+    pub fn list_some(
+        &self,
+        after: &str,
+        (max_entries, max_bytes): (usize, usize),
+        is_listed: fn(&str) -> bool,
+    ) -> (Vec<FileEntry>, bool) {
         let directory = self.directory.clone();
         let after = after.into();
-        match self.run(FileOp::List { directory, after, max_entries }) {
+        match self.run(FileOp::List { directory, after, max_entries, max_bytes, is_listed }) {
             Ok(FileOutcome::Listed { entries, more }) => (entries, more),
             other => panic!("a list, not {other:?}"),
         }

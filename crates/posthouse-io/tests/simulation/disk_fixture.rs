@@ -196,8 +196,18 @@ impl DiskFixture {
     }
 
     pub(crate) fn list(&self, after: &str, max_entries: usize) -> Result<(Vec<FileEntry>, bool)> {
+        self.list_some(after, (max_entries, usize::MAX), |_| true)
+    }
+
+    pub(crate) fn list_some(
+        &self,
+        after: &str,
+        (max_entries, max_bytes): (usize, usize),
+        is_listed: fn(&str) -> bool,
+    ) -> Result<(Vec<FileEntry>, bool)> {
         let directory = self.directory.clone();
-        match self.perform(FileOp::List { directory, after: after.into(), max_entries })? {
+        let after = after.into();
+        match self.perform(FileOp::List { directory, after, max_entries, max_bytes, is_listed })? {
             FileOutcome::Listed { entries, more } => Ok((entries, more)),
             other => panic!("{other:?}"),
         }

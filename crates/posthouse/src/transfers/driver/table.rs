@@ -11,6 +11,7 @@ use posthouse_wire::{Escaped, FileName, OpNumber};
 use super::listing::Listing;
 use super::receiving::Receiving;
 use super::sending::Sending;
+use super::walking::WalkQueue;
 use super::{ListTask, TransferCommand};
 use crate::connection::{Context, Strand};
 use crate::directory::Directory;
@@ -54,6 +55,8 @@ pub(crate) struct Transfers {
     pub(super) chunk_bytes: usize,
     /// The chunk that was queued last.
     pub(super) last_chunk: LastChunk,
+    /// The requests that need walks of directories.
+    pub(super) walks: WalkQueue,
     /// The memory and places of open files that transfers were lent, once they needed some.
     pub(super) leases: Option<Box<TransferLeases>>,
     /// The time at which the last frame of a transfer arrived.
@@ -98,6 +101,7 @@ impl Default for Transfers {
             last_peer_id: 0,
             chunk_bytes: INITIAL_CHUNK_BYTES,
             last_chunk: LastChunk::default(),
+            walks: WalkQueue::default(),
             leases: None,
             last_activity: Duration::ZERO,
             last_said: Duration::ZERO,
@@ -343,7 +347,7 @@ impl Transfers {
         let expiries = self
             .slots()
             .filter_map(|(_, transfer)| transfer.state.expires_at(last_activity, idle_timeout));
-        gets.chain(lists).chain(offers).chain(expiries).min()
+        gets.chain(lists).chain(offers).chain(expiries).chain(self.walks.waits_until).min()
     }
 
     pub(super) fn in_flight(&self) -> (Vec<FileSequence>, Option<String>) {
@@ -352,7 +356,7 @@ impl Transfers {
         let mut unnamed = None;
         for (slot, transfer) in self.slots() {
             let operations = transfer.state.operations();
-            if operations.is_empty() {
+            if operations.is_empty() || self.walks.is_waiting(slot) {
                 continue;
             }
             let sequence = |number: OpNumber| FileSequence { slot, number: number.0 };
