@@ -64,13 +64,13 @@ impl Directory {
     /// included. An offered file that would exceed it is rejected before anything is written.
     /// Without this call there is no limit. `u64::MAX` bytes are no limit, either.
     ///
-    /// Directories without entries are limited to as many as files, separately. All files beneath
-    /// the directory count. This call counts them. Before Posthouse rejects a file because of the
-    /// limit, it counts them again, and then removes unfinished files that no transfer holds, the
-    /// oldest first, as many as the offer needs. If all of them were not enough, it removes none.
-    /// An endpoint begins the next count of a directory at the earliest 1 s after the last one, and
-    /// ten times as long as that took, at most 30 s; until then offers that need it wait, and share
-    /// it. A file that is larger than the whole limit is rejected without a count.
+    /// The number of empty directories has a limit of its own, which is also `max_files`. All files
+    /// beneath the directory count. This call counts them. Before Posthouse rejects a file because
+    /// of the limit, it counts them again, and then removes unfinished files that no transfer
+    /// holds, the oldest first, as many as the offer needs. If all of them were not enough, it
+    /// removes none. An endpoint begins the next count of a directory at the earliest 1 s after the
+    /// last one, and ten times as long as that took, at most 30 s; until then offers that need it
+    /// wait, and share it. A file that is larger than the whole limit is rejected without a count.
     ///
     /// # Errors
     ///

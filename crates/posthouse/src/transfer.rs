@@ -64,8 +64,8 @@ impl<'a> Offer<'a> {
     }
 
     /// Returns whether the peer permits that the file replaces another one of the same name. This
-    /// side does not replace files: the offer then fails with
-    /// [`MayNotReplace`](TransferErrorKind::MayNotReplace).
+    /// side never replaces a file: if the peer permits it and a file of that name with other
+    /// content exists, the offer fails with [`MayNotReplace`](TransferErrorKind::MayNotReplace).
     pub fn may_replace(&self) -> bool {
         self.facts.replace == Replace::Permitted
     }
@@ -106,7 +106,8 @@ impl Source {
     }
 
     /// Sets the number that names the delivery. Give the same random number to every attempt at one
-    /// file: the receiver logs it, and confirms it. Default: a new random number for each call.
+    /// file: the receiver logs it, and confirms it. Default: a new random number for each transfer
+    /// of the source.
     #[must_use]
     pub fn delivery_id(mut self, id: DeliveryId) -> Self {
         self.delivery_id = Some(id);
@@ -353,7 +354,7 @@ pub enum TransferErrorKind {
     Changed,
     /// The disk failed, or the system denied access to the file.
     Disk,
-    /// The receiver drains: it ends what has begun and begins nothing more.
+    /// The receiver drains: it completes the transfers that have begun, and begins no more.
     Draining,
     /// The directory that receives the files is not there.
     NoInbox,
@@ -361,8 +362,9 @@ pub enum TransferErrorKind {
     NameUnstorable,
     /// The file was replaced by another one while it was sent.
     Replaced,
-    /// A file of that name with other content exists, and the receiver does not permit that the
-    /// offered file replaces it.
+    /// A file of that name with other content exists. The sender permits that the offered file
+    /// replaces it ([`Offer::may_replace`]), and the receiver does not. (Without that permission of
+    /// the sender the error is [`Exists`](Self::Exists).)
     MayNotReplace,
     /// The peer broke the transfer protocol.
     Protocol,

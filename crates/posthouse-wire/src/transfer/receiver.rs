@@ -9,7 +9,8 @@
 //! ```
 //!
 //! If the quota has no room for the file, the directory is counted again, and then the parts that
-//! no transfer holds give way, the oldest first. The part of this file does not: it is open by then.
+//! no transfer holds give way, the oldest first. The part of this file does not: it is open by
+//! then.
 //!
 //! A directory is looked up and, if it does not exist, made: LookingUp ──> Reserving ──>
 //! MakingDirectory ──> Over.
@@ -226,8 +227,8 @@ impl<E> FileReceiver<E> {
         }
     }
 
-    /// Takes the place of an open file that a [`NeedFile`](ReceiverAction::NeedFile) requested. Does
-    /// nothing if the receiver does not need it any more.
+    /// Takes the place of an open file that a [`NeedFile`](ReceiverAction::NeedFile) requested.
+    /// Does nothing if the receiver does not need it any more.
     pub fn grant_file(&mut self) {
         if self.place == FilePlace::Requested && matches!(self.state, State::LookingUp) {
             self.place = FilePlace::Held;

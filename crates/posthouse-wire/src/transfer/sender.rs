@@ -7,8 +7,8 @@
 //!                ^──────────────────────────┘ once, if the bytes that the receiver holds differ
 //! ```
 //!
-//! While the sender waits for an accept, or for the receiver's done, it has no file open: peers that
-//! never answer cost no descriptors.
+//! While the sender waits for an accept, or for the receiver's done, it has no file open: peers
+//! that never answer cost no descriptors.
 //!
 //! Reads run ahead of the sent chunks, by at most two chunks and never beyond the credit. Chunks
 //! leave in order.

@@ -1,12 +1,12 @@
-//! What transfers share: the budgets of the endpoint for memory and open files, and what one
-//! connection has of them.
+//! The budgets that transfers share, for memory and open files, and the part of them that one
+//! connection has.
 //!
 //! Reads and windows have separate budgets. Memory that is read into leaves when the peer takes
-//! bytes from its socket; a window waits for bytes that the peer must first read from its disk. With
-//! one budget, the windows of two endpoints could hold all of it and wait for each other's reads.
-//! For the same reason files that are sent and files that are received have separate budgets: a
-//! file that is received is open while the peer waits for a place to open the file that it sends.
-//! A transfer that waits for the place of a file has none.
+//! bytes from its socket; a window waits for bytes that the peer must first read from its disk.
+//! With one budget, the windows of two endpoints could hold all of it and wait for each other's
+//! reads. For the same reason files that are sent and files that are received have separate
+//! budgets: a file that is received is open while the peer waits for a place to open the file that
+//! it sends. A transfer that waits for the place of a file has none.
 
 use std::collections::VecDeque;
 
@@ -96,8 +96,8 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Requests an amount for a slot, in addition to what is `in_use`. Returns false if the slot has
-    /// to wait.
+    /// Requests an amount for a slot, in addition to what is `in_use`. Returns false if the slot
+    /// has to wait.
     pub(crate) fn request(&mut self, slot: u8, amount: u64, in_use: u64) -> bool {
         self.settle(in_use);
         let is_granted = self.waiting.is_empty() && self.lease.extend(amount);

@@ -68,7 +68,8 @@ impl Store {
         }
     }
 
-    /// Gives the name of a file to another one of the same modification time, where that can be set.
+    /// Gives the name of a file to another one of the same modification time, where that can be
+    /// set.
     pub fn replace(&self, name: &str, bytes: &[u8]) {
         match self {
             Self::Real(root) => {

@@ -16,7 +16,8 @@ const MAX_ENTRIES: usize = 1024;
 /// next answer.
 const MAX_LISTED_BYTES: usize = 64 * 1024;
 
-/// The number of files after which a listing is aborted, if the peer accepts a name of none of them.
+/// The number of files after which a listing is aborted, if the peer accepts a name of none of
+/// them.
 const MAX_PASSED: usize = 16 * 1024;
 
 /// A listing that the peer requested with this number.
