@@ -1,6 +1,7 @@
 //! Files between peers.
 
 mod descriptions;
+mod descriptors;
 mod file_handler;
 mod foreign;
 mod frames;

@@ -4,31 +4,13 @@
 use posthouse::{Endpoint, Source, TransferErrorKind};
 
 use super::file_handler::{FileHandler, Log, failed};
-use super::frames::{ACCEPT, CHUNK, DONE, GET, OFFER, aborted, greet, numbered};
+use super::frames::{CHUNK, CREDIT, DONE, GET, aborted, accept, greet, next_offer, numbered};
 use crate::harness::{Harness, everywhere};
 use crate::raw::Raw;
 use crate::store::{Store, content};
 
 /// The code of an abort because the file has changed.
 const CHANGED: u16 = 9;
-
-/// Accepts a file from its beginning, up to `limit`.
-fn accept(raw: &mut Raw, id: u32, limit: u64) {
-    let nothing = posthouse_wire::file_hash(b"");
-    let rest = [&0_u64.to_le_bytes()[..], &limit.to_le_bytes(), &nothing].concat();
-    raw.send_frame(ACCEPT, &numbered(id, &rest));
-}
-
-/// Returns the number of the next offer.
-fn next_offer(harness: &Harness<'_>, raw: &mut Raw) -> u32 {
-    loop {
-        let (kind, payload) = harness.read_frame(raw);
-        if kind == OFFER {
-            return u32::from_le_bytes(payload[..4].try_into().expect("a number"));
-        }
-        assert!(kind > 9, "a frame of a transfer: {kind}");
-    }
-}
 
 /// A server that serves `there`, and offers its `own` file to each peer.
 fn serve(harness: &Harness<'_>, there: &Store) -> (Endpoint<FileHandler>, Log) {
@@ -84,7 +66,7 @@ fn what_is_not_accepted_is_not_open_and_neither_is_what_is_not_confirmed() {
 
 /// Gives credit for the whole file.
 fn accept_all(raw: &mut Raw, id: u32) {
-    raw.send_frame(super::frames::CREDIT, &numbered(id, &u64::MAX.to_le_bytes()));
+    raw.send_frame(CREDIT, &numbered(id, &u64::MAX.to_le_bytes()));
 }
 
 #[test]
