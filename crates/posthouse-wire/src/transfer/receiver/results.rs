@@ -43,7 +43,8 @@ impl<E> FileReceiver<E> {
             (OpKind::LookUp | OpKind::LookUpDirectory, DiskFailure::NotFound) => {
                 return self.reserve(Attempt::First);
             }
-            (OpKind::MakeDirectory, _) => self.room(Room::Return),
+            // Nothing was made that could count.
+            (OpKind::OpenPart | OpKind::MakeDirectory, _) => self.room(Room::Return),
             (OpKind::SyncName, DiskFailure::NotFound) => {
                 return self.fail(TransferFailure::Changed("the existing file disappeared"));
             }
@@ -68,12 +69,16 @@ impl<E> FileReceiver<E> {
             }
             Ok(DiskOutcome::Part { bytes }) => {
                 self.part = Some(Part::new(bytes));
-                // An empty part was created for this transfer.
+                // An empty part was created for this transfer. Another one counts already.
                 let cleanup = if bytes == 0 { Cleanup::Remove } else { Cleanup::Nothing };
                 self.state = State::CleaningUp(cleanup);
+                self.room(Room::Return);
             }
             Ok(DiskOutcome::Read(memory)) => self.actions.push_back(ReceiverAction::Free(memory)),
             Ok(DiskOutcome::Written(_)) | Err(_) if kind == OpKind::Write => self.discard(),
+            Err(_) if matches!(kind, OpKind::OpenPart | OpKind::MakeDirectory) => {
+                self.room(Room::Return);
+            }
             Ok(_) | Err(_) => {}
         }
     }
@@ -154,7 +159,8 @@ impl<E> FileReceiver<E> {
                     holding.hashed += memory.len() as u64;
                     actions.push_back(ReceiverAction::Free(memory));
                 }
-                Taken::End => {
+                Taken::End(memory) => {
+                    actions.push_back(ReceiverAction::Free(memory));
                     let text = "the bytes that the receiver holds became fewer";
                     return self.fail(TransferFailure::Changed(text));
                 }
