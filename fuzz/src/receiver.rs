@@ -283,8 +283,8 @@ impl Run {
         }
     }
 
-    /// Ends the run: a sender and a disk without faults finish what they have begun. A file of which
-    /// a small rest is missing arrives, and in any case everything comes back.
+    /// Ends the run: a sender and a disk without faults finish what they have begun. A small file
+    /// then arrives, and in any case everything comes back.
     fn finish(&mut self) {
         let is_small = self.model.config.size <= 1024;
         let is_right = self.disk.is_right() && !self.model.is_faulty && is_small;

@@ -1,6 +1,6 @@
-//! The sending side of a transfer, with any receiver: accepts, credits and dones of any value in any
-//! order, results of the disk in any order, short or failed, memory that is granted now or later,
-//! and ends at any moment.
+//! The sending side of a transfer, with any receiver: accepts, credits and dones of any value in
+//! any order, results of the disk in any order, short or failed, memory that is granted now or
+//! later, and ends at any moment.
 
 mod model;
 
@@ -139,10 +139,10 @@ impl Run {
         let idle = Duration::from_secs(30);
         let expires = sender.expires_at(self.now, idle);
         assert!(expires.is_none_or(|at| at >= self.now + idle));
-        if !sender.is_ended() {
-            assert_ne!(sender.is_awaited(), expires.is_some(), "one side waits for the other");
-        } else {
+        if sender.is_ended() {
             assert!(!sender.is_awaited() && expires.is_none() && !sender.has_chunk());
+        } else {
+            assert_ne!(sender.is_awaited(), expires.is_some(), "one side waits for the other");
         }
     }
 
@@ -250,7 +250,7 @@ impl Run {
     }
 
     /// Ends the run: all that waits is answered by a receiver and a disk without faults. A sender
-    /// whose file has a small rest then succeeds, and in any case everything comes back.
+    /// of a small file then succeeds, and in any case everything comes back.
     fn finish(&mut self) {
         let rest = self.model.size;
         let is_hopeless = self.model.is_cut || self.model.is_doomed || rest > 1024;

@@ -75,10 +75,9 @@ impl World {
             5..=7 => self.forge(side, input),
             8 => self.spoil(side, input),
             9 => self.reorder(side, input),
-            10 | 11 => self.ends[side].send(input),
+            10 | 11 | 14 => self.ends[side].send(input),
             12 => self.pass_time(side, input),
             13 => self.ends[side].sent(self.now, input.flag()),
-            14 => self.ends[side].send(input),
             _ => self.ends[side].bye(input),
         }
         self.collect(side);
@@ -189,7 +188,7 @@ impl World {
             && !self.ends.iter().any(|end| end.is_flooded);
         if agrees {
             assert!(client.is_established && server.is_established, "they do not agree");
-            let [client, server] = [client, server].map(|end| end.agreed());
+            let [client, server] = [client, server].map(End::agreed);
             assert_eq!(
                 (client.version, client.features, client.heartbeat, client.proven),
                 (server.version, server.features, server.heartbeat, server.proven)

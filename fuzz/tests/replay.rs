@@ -15,14 +15,18 @@ fn from_hex(line: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
 }
 
+fn to_hex(input: &[u8]) -> String {
+    let digit = |half: u8| char::from_digit(half.into(), 16).expect("half a byte");
+    input.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
 /// Replays all inputs. If one fails, its line is printed: add it to the corpus.
 fn replay(name: &str) {
     let target = target(name);
     let kept = target.corpus.lines().map(from_hex);
     for input in kept.chain((0..RANDOM_INPUTS).map(random_input)) {
         let run = std::panic::catch_unwind(|| (target.run)(&input));
-        let line: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert!(run.is_ok(), "the {name} breaks a promise with the input {line}");
+        assert!(run.is_ok(), "the {name} breaks a promise with the input {}", to_hex(&input));
     }
 }
 

@@ -14,6 +14,7 @@ enum Found {
     File { bytes: u64 },
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that a check needs")]
 pub(super) struct Disk {
     found: Found,
     has_directory: bool,

@@ -13,6 +13,7 @@ use crate::content::MAX_WHOLE_BYTES;
 /// The maximum number of actions that follow an input.
 pub(super) const MAX_ACTIONS: usize = 16;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that a check needs")]
 pub(super) struct Model {
     pub(super) config: ReceiverConfig,
     /// Whether the last offer was accepted.

@@ -12,6 +12,7 @@ pub(super) const MAX_ACTIONS: usize = 16;
 /// The least capacity of memory that was lent.
 const LENT_BYTES: usize = 64;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that a check needs")]
 pub(super) struct Model {
     pub(super) max_chunk_bytes: usize,
     /// The size of the file.

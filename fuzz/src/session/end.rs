@@ -13,6 +13,7 @@ use super::side::{CLIENT, SERVER, send};
 use crate::frames::{self, BYE, HELLO, PING, PONG, PROVE};
 use crate::input::Input;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact that a check needs")]
 pub(super) struct End {
     side: usize,
     pub(super) config: SessionConfig,

@@ -1,4 +1,4 @@
-//! What was read is written as it was, and read again as the same.
+//! The round trip of a frame: it is written as it was read, and read again as the same.
 
 use posthouse_wire::{
     Frame, Framing, MAX_PAYLOAD_BYTES, Reader, ReaderConfig, Session, SessionConfig, SessionEvent,
