@@ -134,6 +134,7 @@ impl End {
         assert!(written <= frames::HEAD_BYTES + frame.payload.len(), "more than it cost the peer");
         assert_eq!(nonces, u8::from(written > 0 && out[before + 4] == HELLO));
         if self.is_over {
+            assert!(!is_message, "a message after the end");
             assert_eq!((result, written), (Ok(SessionEvent::Nothing), 0), "after the end");
             return;
         }

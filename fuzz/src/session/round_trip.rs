@@ -1,11 +1,12 @@
 //! The round trip of a frame: it is written as it was read, and read again as the same.
 
-use posthouse_wire::{
-    Frame, Framing, MAX_PAYLOAD_BYTES, Reader, ReaderConfig, Session, SessionConfig, SessionEvent,
-    TransferFrame, encode_reply, encode_request,
-};
-
 use std::time::Duration;
+
+use posthouse_wire::{
+    Entry, EntryKind, Frame, Framing, MAX_ABORT_TEXT_BYTES, MAX_FILE_NAME_BYTES, MAX_PAYLOAD_BYTES,
+    Reader, ReaderConfig, Session, SessionConfig, SessionEvent, TransferFrame, encode_reply,
+    encode_request,
+};
 
 use crate::frames::{ABORT, ACCEPT, CHUNK, CREDIT, DONE, GET, LIST, WORKING, frame};
 
@@ -33,6 +34,7 @@ pub(super) fn check_request(from: Frame<'_>, event: &SessionEvent<'_>) {
 pub(super) fn check_transfer(from: Frame<'_>, parsed: TransferFrame<'_>) {
     assert_eq!(parsed.kind(), from.kind);
     assert_ne!(parsed.id(), 0);
+    check_values(&parsed);
     if let TransferFrame::Offer { attributes, .. } = parsed
         && attributes.unknown_critical.is_some()
     {
@@ -53,6 +55,28 @@ pub(super) fn check_transfer(from: Frame<'_>, parsed: TransferFrame<'_>) {
         _ => assert!(bytes.len() <= original.len()),
     }
     read_again(&bytes, parsed);
+}
+
+/// Checks that the values are ones that every system can hold.
+fn check_values(parsed: &TransferFrame<'_>) {
+    let check = |entry: &Entry<'_>| {
+        assert!(i64::try_from(entry.size).is_ok());
+        assert!(entry.kind == EntryKind::File || entry.size == 0, "a directory with bytes");
+        assert!(entry.mode.is_none_or(|mode| mode <= 0o777));
+    };
+    match *parsed {
+        TransferFrame::Offer { ref entry, .. } => check(entry),
+        TransferFrame::Chunk { bytes, .. } => assert!(!bytes.is_empty()),
+        TransferFrame::Abort { text, .. } => assert!(text.len() <= MAX_ABORT_TEXT_BYTES),
+        TransferFrame::Listed { more, entries, .. } => {
+            assert!(!more || entries.count() > 0, "more after nothing");
+            for entry in entries {
+                check(&entry);
+                assert!((1..=MAX_FILE_NAME_BYTES).contains(&entry.name.len()));
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Reads a frame in an established session.
