@@ -69,15 +69,16 @@ impl Run {
             0..=8 => self.disk_op(input),
             9 | 10 => self.grant(),
             11 | 12 => self.extend(),
-            13 => self.answer_room(!input.rarely(4)),
-            14..=18 => self.chunk(input),
-            19 => {
+            13 | 14 => self.answer_room(!input.rarely(4)),
+            15..=18 => self.chunk(input),
+            // Most frames come when it is their turn: the others end most runs.
+            19 if self.model.is_whole() || input.rarely(16) => {
                 let hash = self.model.hash().filter(|_| !input.rarely(4));
                 let hash = hash.unwrap_or_else(|| input.array());
                 self.model.on_done(hash);
                 self.receiver.on_done(hash);
             }
-            20 => self.offer_again(),
+            20 if self.model.may_restart() || input.rarely(16) => self.offer_again(),
             21 if input.rarely(8) => {
                 let causes = [
                     EndCause::Local,
@@ -121,7 +122,7 @@ impl Run {
                     assert_eq!(self.wants_room.replace(room), None);
                 }
                 ReceiverAction::Room(room) => self.model.change_room(room, &self.disk),
-                ReceiverAction::Discard => self.model.queue.clear(),
+                ReceiverAction::Discard => self.model.discard(),
                 ReceiverAction::Notify(event) => self.notice(event),
                 ReceiverAction::Release => {
                     assert!(self.operations.is_empty(), "released before its operations");
@@ -210,8 +211,11 @@ impl Run {
         let choice = input.byte();
         let result = if choice >= 0xf0 {
             self.model.is_faulty = true;
-            if let ReceiverOp::Read { .. } = op {
-                self.model.give_back();
+            match op {
+                ReceiverOp::Read { .. } => self.model.give_back(),
+                // Its bytes are gone, and what follows them has no place any more.
+                ReceiverOp::Write { .. } => self.model.is_torn = true,
+                _ => {}
             }
             let failures = [DiskFailure::Other, DiskFailure::NotFound, DiskFailure::Exists];
             Err(DiskError { failure: failures[input.below(3)], error: "disk" })
@@ -252,10 +256,13 @@ impl Run {
     fn chunk(&mut self, input: &mut Input<'_>) {
         let left = self.model.limit.saturating_sub(self.model.received);
         let bytes = match input.byte() {
-            0..0x40 => left.min(1 + input.below(64) as u64),
-            0x40..0x80 => left,
+            0..0x80 => left.min(1 + input.below(64) as u64),
+            0x80..0xf0 => left,
             _ => input.near(left),
         };
+        if left == 0 && !input.rarely(16) {
+            return;
+        }
         let bytes = bytes.clamp(1, 4096) as usize;
         let mut chunk = content(self.model.received, bytes);
         if input.rarely(32) {

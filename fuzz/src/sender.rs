@@ -54,13 +54,14 @@ impl Run {
         match input.byte() % 24 {
             0..=6 => self.disk(input),
             7..=9 => self.grant(),
-            10..=12 => self.accept(input),
-            13 | 14 => {
+            // Most frames come when it is their turn: the others end most runs.
+            10..=12 if self.model.is_offered() || input.rarely(32) => self.accept(input),
+            13 | 14 if self.model.accepts > 0 || input.rarely(32) => {
                 let limit = input.near(self.model.limit);
                 self.sender.on_credit(limit);
                 self.model.on_credit(limit);
             }
-            15 => {
+            15 if self.model.said_hash.is_some() || input.rarely(32) => {
                 let hash = self.model.said_hash.filter(|_| !input.rarely(4));
                 let hash = hash.unwrap_or_else(|| input.array());
                 self.model.confirmed = Some(hash);
@@ -143,6 +144,8 @@ impl Run {
             assert!(!sender.is_awaited() && expires.is_none() && !sender.has_chunk());
         } else {
             assert_ne!(sender.is_awaited(), expires.is_some(), "one side waits for the other");
+            let is_idle = operations.is_empty() && self.needs == 0 && !sender.has_chunk();
+            assert!(is_idle || expires.is_none(), "it has work, and waits for the receiver");
         }
     }
 
@@ -169,6 +172,7 @@ impl Run {
         match op {
             SenderOp::Open => DiskOutcome::Opened { facts, known: self.model.known },
             SenderOp::Metadata if choice >= 0xf0 => {
+                self.model.is_cut = true;
                 DiskOutcome::Metadata(FileFacts { modified_ns: 6, ..facts })
             }
             SenderOp::Metadata => DiskOutcome::Metadata(facts),

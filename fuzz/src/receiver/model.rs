@@ -33,6 +33,8 @@ pub(super) struct Model {
     /// Whether the part is being truncated, or that has failed.
     pub(super) is_truncating: bool,
     is_publishing: bool,
+    /// Whether bytes before those of the queue are lost.
+    pub(super) is_torn: bool,
     /// The content as the receiver has seen it, if it is small.
     whole: Vec<u8>,
     /// The hash that the sender said, if it is right.
@@ -62,6 +64,7 @@ impl Model {
             has_chunks: false,
             is_truncating: false,
             is_publishing: false,
+            is_torn: false,
             whole: Vec::new(),
             verified: None,
             is_faulty: false,
@@ -112,6 +115,16 @@ impl Model {
         } else {
             self.is_faulty = true;
         }
+    }
+
+    pub(super) fn discard(&mut self) {
+        self.queue.clear();
+        self.is_torn = false;
+    }
+
+    /// Returns whether the sender may say that the held bytes are not those of its file.
+    pub(super) fn may_restart(&self) -> bool {
+        self.is_accepted && !self.has_chunks && self.received > 0 && self.verified.is_none()
     }
 
     /// Takes note of a repeated offer.
@@ -181,6 +194,7 @@ impl Model {
             ReceiverOp::Write { offset, max_bytes } => {
                 assert_eq!(*offset, disk.len(), "in order, without gaps");
                 assert!(!self.queue.is_empty() && *max_bytes > 0, "a write of nothing");
+                assert!(!self.is_torn, "a write behind one that failed");
                 self.writing = self.queue.len().min(*max_bytes);
             }
             ReceiverOp::Read { bytes, memory, .. } => {

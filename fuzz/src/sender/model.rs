@@ -30,7 +30,7 @@ pub(super) struct Model {
     /// Whether a chunk is on its way out, and is not read before.
     pub(super) is_leaving: bool,
     pub(super) is_unread: bool,
-    /// Whether the file became shorter.
+    /// Whether the file became shorter, or has changed.
     pub(super) is_cut: bool,
     /// Whether the second accept claims bytes that are not those of the file.
     pub(super) is_doomed: bool,
@@ -124,6 +124,7 @@ impl Model {
             }
             SenderFrame::Done(hash) => {
                 assert!(self.is_checked && self.sent == self.size, "done too early");
+                assert!(!self.is_cut, "done, and the file has changed");
                 if self.size <= MAX_WHOLE_BYTES {
                     assert_eq!(hash, file_hash(&content(0, self.size as usize)));
                 }
