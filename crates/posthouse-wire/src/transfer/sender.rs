@@ -276,7 +276,8 @@ impl<E> FileSender<E> {
                 }
                 Some(chunk)
             }
-            Taken::End => {
+            Taken::End(memory) => {
+                actions.push_back(SenderAction::Free(memory));
                 self.fail(TransferFailure::Changed("it became shorter"));
                 None
             }

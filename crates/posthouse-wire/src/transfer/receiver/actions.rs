@@ -38,7 +38,8 @@ pub enum ReceiverAction<E> {
     Discard,
     /// Tells the program.
     Notify(ReceiverEvent<E>),
-    /// Nothing is left to do, and no operation is in flight. This is the last action.
+    /// Nothing is left to do, and no operation is in flight. This is the last action. Memory that
+    /// was requested and not granted is not needed any more.
     Release,
 }
 

@@ -30,7 +30,8 @@ pub enum SenderAction<E> {
     Free(Vec<u8>),
     /// Reports an event to the program.
     Notify(SenderEvent<E>),
-    /// Nothing is left to do, and no operation is in flight. This is the last action.
+    /// Nothing is left to do, and no operation is in flight. This is the last action. Memory that
+    /// was requested and not granted is not needed any more.
     Release,
 }
 

@@ -288,12 +288,12 @@ fn a_file_that_changes_is_given_up() {
     it.accept(0, u64::MAX, b"").answer(&read(0, 4), Ok(DiskOutcome::Read(Vec::new())));
     assert!(it.chunk().is_none());
     assert_eq!(it.failed(), &shorter);
-    it.read(4, 4, 4);
-    assert!(it.is_released);
+    it.read(4, 4, 4).assert_over();
 
     let mut it = Harness::opened(None);
     it.accept(10, 10, CONTENT).answer(&read(0, 4), Ok(DiskOutcome::Read(Vec::new())));
     assert_eq!(it.failed(), &shorter);
+    it.read(4, 4, 4).assert_over();
 
     let mut it = Harness::opened(Some([0; 32]));
     it.prefers_unread = true;
