@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use posthouse_wire::{DeliveryId, EntryKind, Replace, Retry, abort_code};
+use posthouse_wire::{DeliveryId, EntryKind, Replace, abort_code};
 
 use crate::directory::Directory;
 use crate::sync::{Arc, AtomicU64, OnceLock, Ordering};
@@ -455,12 +455,6 @@ impl TransferError {
     /// Returns whether the peer reported the error; otherwise this side found it.
     pub fn is_by_peer(&self) -> bool {
         self.by_peer
-    }
-
-    /// Returns the advice of the protocol: whether the same attempt may succeed later, only after a
-    /// change of the file, or never.
-    pub fn retry(&self) -> Retry {
-        abort_code::retry(self.code())
     }
 
     /// Returns whether the same attempt may succeed within a short time without any change.
