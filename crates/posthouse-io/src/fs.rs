@@ -227,7 +227,9 @@ impl PartsToFree {
         mut remove: impl FnMut(&N) -> Result<bool, Error>,
     ) -> Result<(), Error> {
         let mut all = self;
-        parts.iter().for_each(|(_, bytes, _)| all.remove(*bytes));
+        for (_, bytes, _) in &parts {
+            all.remove(*bytes);
+        }
         if !all.is_reached() {
             return Err(Error::new(Failure::NoSpace));
         }
