@@ -16,3 +16,4 @@ mod names;
 mod odd_frames;
 mod resuming;
 mod sending;
+mod walks;
