@@ -20,3 +20,4 @@ mod resuming;
 mod sending;
 mod unaccepted;
 mod unread;
+mod walks;
