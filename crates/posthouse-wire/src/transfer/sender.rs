@@ -8,7 +8,9 @@
 //! ```
 //!
 //! While the sender waits for an accept, or for the receiver's done, it has no file open: peers
-//! that never answer cost no descriptors.
+//! that never answer cost no descriptors. If it waits long for credit, the caller makes it
+//! [close](FileSender::close_idle) the file, and it opens the file again once there is credit.
+//! Otherwise receivers whose memory waits for other files could wait for a place of this one.
 //!
 //! Reads run ahead of the sent chunks, by at most two chunks and never beyond the credit. Chunks
 //! leave in order.
@@ -173,10 +175,19 @@ impl<E> FileSender<E> {
         }
         match self.state {
             State::Opening => self.submit(OpKind::Open, SenderOp::Open),
-            State::Reopening(_) => self.submit(OpKind::Reopen, SenderOp::Reopen),
+            State::Reopening(_) | State::Sending(_) => {
+                self.submit(OpKind::Reopen, SenderOp::Reopen);
+            }
             _ => return,
         }
         self.place = FilePlace::Held;
+    }
+
+    /// Closes the file if it is [idle](Self::idle_since).
+    pub fn close_idle(&mut self) {
+        if self.idle_since().is_some() {
+            self.close();
+        }
     }
 
     /// Takes the empty memory that a [`Need`](SenderAction::Need) requested.
@@ -327,6 +338,16 @@ impl<E> FileSender<E> {
         u64::from(self.place == FilePlace::Held)
     }
 
+    /// Returns the time since which the file has been open without use, because the sender waits
+    /// for credit; `None` if it is used, or is closed.
+    pub fn idle_since(&self) -> Option<Duration> {
+        let State::Sending(sending) = &self.state else { return None };
+        let is_idle = self.place == FilePlace::Held
+            && self.operations.is_empty()
+            && sending.last_chunk == LastChunk::Read;
+        sending.waiting_since.filter(|_| is_idle)
+    }
+
     /// Returns the position up to which the file has been sent.
     pub fn sent(&self) -> u64 {
         match &self.state {
@@ -394,13 +415,13 @@ impl<E> FileSender<E> {
 
     /// Starts what the receiver has accepted, if the file is the one that was offered.
     fn on_reopened(&mut self, file: OpenedFile, same_file: bool) {
-        let State::Reopening(Accepted { offset, limit, prefix }) = self.state else {
-            unreachable!("reopened in {:?}", self.state);
-        };
         if !same_file || self.file.is_none_or(|offered| offered.facts != file.facts) {
             let text = "it is not the file that was offered, or was modified since";
             return self.fail(TransferFailure::Changed(text));
         }
+        let State::Reopening(Accepted { offset, limit, prefix }) = self.state else {
+            return; // the chunks go on, and are hashed, or not, as before
+        };
         self.file = Some(file);
         let hasher = Hasher::new();
         self.state = if offset == 0 {
@@ -488,6 +509,13 @@ impl<E> FileSender<E> {
     fn send_on(&mut self, now: Duration, sizes: &mut ChunkSizes<'_>) {
         let (Some(file), State::Sending(sending)) = (self.file, &mut self.state) else { return };
         let size = file.facts.bytes;
+        if self.place != FilePlace::Held || self.operations.any(|kind| kind == OpKind::Reopen) {
+            if self.place == FilePlace::None && sending.read_to < sending.limit {
+                sending.waiting_since = None;
+                self.need_file();
+            }
+            return;
+        }
         while sending.reads.len() < MAX_READS && sending.read_to < sending.limit {
             let offset = sending.read_to;
             let left = sending.limit - sending.read_to;

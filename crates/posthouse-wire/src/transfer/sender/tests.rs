@@ -3,6 +3,7 @@ use crate::transfer::file_hash;
 use crate::transfer::harness::{End, failure_of, take_operation};
 
 /// A sender. The harness performs its actions, except those on the disk.
+#[expect(clippy::struct_excessive_bools, reason = "what the harness has seen")]
 struct Harness {
     sender: FileSender<&'static str>,
     operations: Vec<(OpNumber, SenderOp)>,
@@ -389,6 +390,42 @@ fn a_file_waits_for_its_place_and_its_receiver_is_told_that_it_is_awaited() {
 }
 
 #[test]
+fn an_idle_file_is_closed_and_opened_again_for_credit() {
+    for known in [None, Some([7; 32])] {
+        let mut it = Harness::opened(known);
+        it.accept(0, 4, b"");
+        assert_eq!(it.sender.idle_since(), None, "it is read");
+        it.now = Duration::from_secs(3);
+        it.read(0, 4, 4);
+        it.sender.close_idle();
+        it.run();
+        assert!(it.is_open, "a chunk waits");
+        it.chunk();
+        assert_eq!(it.sender.idle_since(), Some(Duration::from_secs(3)));
+        it.sender.close_idle();
+        it.run();
+        assert!(!it.is_open && it.sender.open_files() == 0 && it.operations.is_empty());
+        assert_eq!(it.sender.idle_since(), None);
+        it.credit(10);
+        assert!(it.sender.is_awaited() && it.operations.len() == 1);
+        // The hash is computed, or not, as from the beginning.
+        it.known = if known.is_none() { Some([8; 32]) } else { None };
+        it.reopened(FACTS, true).read(4, 4, 4).read(8, 2, 2);
+        assert!(it.chunk().is_some() && it.chunk().is_some());
+        it.checked();
+        let hash = known.unwrap_or_else(|| file_hash(CONTENT));
+        assert_eq!(it.frames, [SenderFrame::Done(hash)]);
+    }
+    let mut it = Harness::opened(None);
+    it.accept(0, 4, b"").read(0, 4, 4).chunk();
+    it.sender.close_idle();
+    it.run();
+    it.credit(10).reopened(FACTS, false);
+    assert!(matches!(it.failed(), TransferFailure::Changed(_)));
+    it.assert_over();
+}
+
+#[test]
 fn a_receiver_that_breaks_the_rules_is_told_how() {
     type Input = fn(&mut FileSender<&'static str>);
     let early = |kind| TransferViolation::OutOfTurn { kind };
@@ -488,6 +525,7 @@ fn sizes_beyond_four_gibibytes_and_the_largest_do_not_overflow() {
         let mut it = Harness::new();
         it.answer(&SenderOp::Open, Ok(DiskOutcome::Opened { facts, known: Some([1; 32]) }));
         it.sender.state = State::Sending(Box::new(sending));
+        it.sender.place = FilePlace::Held;
         it.run();
         let offsets = [size - 5, size - 1].map(|offset| SenderOp::Read {
             offset,

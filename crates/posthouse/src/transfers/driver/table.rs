@@ -29,6 +29,9 @@ pub(super) const MAX_PEER_SLOTS: usize = 150;
 /// are left for the transfers of this side.
 pub(super) const MAX_SLOTS: usize = 255;
 const _: () = assert!(MAX_PEER_SLOTS + 100 <= MAX_SLOTS);
+/// The maximum time for which a file stays open while its transfer waits for credit. The receiver
+/// may be waiting for another file that waits for a place.
+const MAX_IDLE_FILE: Duration = Duration::from_secs(1);
 /// The initial size of a chunk in bytes; later it follows the speed of the line.
 const INITIAL_CHUNK_BYTES: usize = 64 * 1024;
 
@@ -178,6 +181,14 @@ impl TransferState {
                 receiving.receiver.expires_at(last_activity, idle_timeout)
             }
             TransferState::Listing(_) | TransferState::Orphaned => None,
+        }
+    }
+
+    /// Returns the time at which the file is closed until there is credit, if it is idle.
+    pub(super) fn idle_file_until(&self) -> Option<Duration> {
+        match self {
+            TransferState::Sending(sending) => Some(sending.sender.idle_since()? + MAX_IDLE_FILE),
+            _ => None,
         }
     }
 
@@ -347,7 +358,9 @@ impl Transfers {
         let expiries = self
             .slots()
             .filter_map(|(_, transfer)| transfer.state.expires_at(last_activity, idle_timeout));
-        gets.chain(lists).chain(offers).chain(expiries).chain(self.walks.waits_until).min()
+        let idle = self.slots().filter_map(|(_, transfer)| transfer.state.idle_file_until());
+        let ours = gets.chain(lists).chain(offers).chain(self.walks.waits_until);
+        ours.chain(expiries).chain(idle).min()
     }
 
     pub(super) fn in_flight(&self) -> (Vec<FileSequence>, Option<String>) {
