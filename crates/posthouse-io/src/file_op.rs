@@ -161,8 +161,10 @@ pub enum FileOp {
     /// Removes parts that nobody has locked, the one that was written longest ago first, until they
     /// have freed this many bytes and files, and then counts as [`Usage`](Self::Usage) does:
     /// [`FileOutcome::Usage`]. If all parts together hold less, the operation removes none and
-    /// fails with [`Failure::NoSpace`](crate::Failure::NoSpace). It also fails in this way, after it has
-    /// removed the others, if parts that are locked would be needed.
+    /// fails with [`Failure::NoSpace`]. It also fails in this way, after it has removed the others,
+    /// if parts that are locked would be needed.
+    ///
+    /// [`Failure::NoSpace`]: crate::Failure::NoSpace
     FreeParts {
         /// The directory that the parts belong to.
         directory: Directory,

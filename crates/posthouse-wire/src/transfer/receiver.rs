@@ -9,7 +9,8 @@
 //! ```
 //!
 //! If the quota has no room for the file, the directory is counted again, and then the parts that
-//! no transfer holds give way, the oldest first. The part of this file does not: it is open by then.
+//! no transfer holds give way, the oldest first. The part of this file does not: it is open by
+//! then.
 //!
 //! A directory is looked up and, if it does not exist, made: LookingUp ──> Reserving ──>
 //! MakingDirectory ──> Over.
