@@ -161,10 +161,8 @@ pub enum FileOp {
     /// Removes parts that nobody has locked, the one that was written longest ago first, until they
     /// have freed this many bytes and files, and then counts as [`Usage`](Self::Usage) does:
     /// [`FileOutcome::Usage`]. If all parts together hold less, the operation removes none and
-    /// fails with [`Failure::NoSpace`]. It also fails in this way, after it has removed the others,
-    /// if parts that are locked would be needed.
-    ///
-    /// [`Failure::NoSpace`]: crate::Failure::NoSpace
+    /// fails with [`Failure::NoSpace`](crate::Failure::NoSpace). It also fails in this way, after
+    /// it has removed the others, if parts that are locked would be needed.
     FreeParts {
         /// The directory that the parts belong to.
         directory: Directory,
@@ -188,7 +186,20 @@ pub enum FileOp {
         after: Box<str>,
         /// The maximum number of entries, at least 1.
         max_entries: usize,
+        /// The maximum sum of their [`memory_bytes`](FileEntry::memory_bytes). The first entry is
+        /// listed in any case.
+        max_bytes: usize,
+        /// Returns whether a file with this path is listed.
+        is_listed: fn(&str) -> bool,
     },
+}
+
+impl FileOp {
+    /// Returns whether the operation walks a directory. The larger the directory, the longer a walk
+    /// takes, so few walks run at a time.
+    pub(crate) fn is_walk(&self) -> bool {
+        matches!(self, Self::List { .. } | Self::Usage { .. } | Self::ExpireParts { .. })
+    }
 }
 
 /// The result of an operation on files.
@@ -200,6 +211,8 @@ pub enum FileOutcome {
         file: File,
         /// The metadata at the time of opening.
         metadata: Metadata,
+        /// The identity of the file; `None` if its file system does not tell.
+        identity: Option<FileIdentity>,
         /// The version of the file at that time; `None` if it cannot be recognised again.
         version: Option<FileVersion>,
     },
@@ -261,6 +274,14 @@ impl Metadata {
     }
 }
 
+/// The identity of a file among all files that exist at the same time: its volume and its number
+/// there. It stays while the file exists, if the file is renamed, too; a later file may get it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileIdentity {
+    pub(crate) volume: u64,
+    pub(crate) file: u128,
+}
+
 /// A version of a file's content. As far as file systems tell, equal versions mean equal bytes. A
 /// version consists of the file's identity, its length, its modification time and the time of its
 /// last change of any kind (which programs cannot set). A file has no version if it was changed
@@ -286,6 +307,15 @@ pub struct FileEntry {
     pub path: Box<str>,
     /// The metadata of the file.
     pub metadata: Metadata,
+}
+
+impl FileEntry {
+    /// Returns the number of bytes of memory that an entry with a path of this length takes,
+    /// roughly.
+    pub fn memory_bytes(path_bytes: usize) -> usize {
+        const ALLOCATION_BYTES: usize = 16;
+        size_of::<Self>() + ALLOCATION_BYTES + path_bytes
+    }
 }
 
 /// The name of the directory that holds the parts.

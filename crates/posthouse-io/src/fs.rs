@@ -24,6 +24,7 @@ mod windows;
 pub(crate) use self::dir_handle::DirHandle;
 #[cfg(target_os = "linux")]
 use self::linux as platform;
+use self::listing::ListBounds;
 #[cfg(windows)]
 use self::windows as platform;
 
@@ -147,8 +148,9 @@ pub(crate) fn perform(op: FileOp) -> Result<FileOutcome, Error> {
             directory.usage().map(FileOutcome::Usage)
         }
         FileOp::Usage { directory } => directory.dir_handle().usage().map(FileOutcome::Usage),
-        FileOp::List { directory, after, max_entries } => {
-            directory.dir_handle().list(&after, max_entries)
+        FileOp::List { directory, after, max_entries, max_bytes, is_listed } => {
+            let bounds = ListBounds { max_entries, max_bytes, is_listed };
+            directory.dir_handle().list(&after, bounds)
         }
     }
 }

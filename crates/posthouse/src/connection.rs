@@ -354,7 +354,8 @@ impl Connection {
                 strand.close(cx, close, reason);
             }
             PeerPost::Evict => strand.on_evicted(cx),
-            PeerPost::MemoryGranted(usage) => strand.on_memory_granted(cx, usage),
+            PeerPost::Granted(resource) => strand.on_granted(cx, resource),
+            PeerPost::WalkGranted => strand.on_walk_granted(),
         }
     }
 

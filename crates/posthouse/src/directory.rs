@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::quota::{Amount, Quota, Reservation};
-use crate::sync::{Arc, Mutex, lock};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
 
 // No file of a peer can have the name of the directory of parts.
 const _: () =
@@ -35,6 +35,8 @@ pub struct Directory {
 pub(crate) struct Inner {
     io: posthouse_io::Directory,
     pub(crate) quota: Option<Quota>,
+    /// The number of names that peers have given to files.
+    changes: AtomicU64,
     /// The time of the last search for expired parts, since the port's start.
     expired_ms: Mutex<Option<u64>>,
 }
@@ -62,11 +64,13 @@ impl Directory {
     /// included. An offered file that would exceed it is rejected before anything is written.
     /// Without this call there is no limit. `u64::MAX` bytes are no limit, either.
     ///
-    /// Directories without entries are limited to as many as files, separately. All files beneath
-    /// the directory count. This call counts them. Before Posthouse rejects a file because of the
-    /// limit, it counts them again, and then removes unfinished files that no transfer holds, the
-    /// oldest first, as many as the offer needs. If all of them were not enough, it removes none.
-    /// Counting takes a while in a directory with many files.
+    /// The number of empty directories has a limit of its own, which is also `max_files`. All files
+    /// beneath the directory count. This call counts them. Before Posthouse rejects a file because
+    /// of the limit, it counts them again, and then removes unfinished files that no transfer
+    /// holds, the oldest first, as many as the offer needs. If all of them were not enough, it
+    /// removes none. An endpoint begins the next count of a directory at the earliest 1 s after the
+    /// last one, and ten times as long as that took, at most 30 s; until then offers that need it
+    /// wait, and share it. A file that is larger than the whole limit is rejected without a count.
     ///
     /// # Errors
     ///
@@ -82,7 +86,8 @@ impl Directory {
     }
 
     fn new(io: posthouse_io::Directory, quota: Option<Quota>) -> Self {
-        Self { inner: Arc::new(Inner { io, quota, expired_ms: Mutex::new(None) }) }
+        let (changes, expired_ms) = (AtomicU64::new(0), Mutex::new(None));
+        Self { inner: Arc::new(Inner { io, quota, changes, expired_ms }) }
     }
 
     pub(crate) fn io(&self) -> &posthouse_io::Directory {
@@ -97,6 +102,22 @@ impl Directory {
             *last = Some(now_ms);
         }
         due
+    }
+
+    /// Returns the number of names that peers have given to files so far. A walk that begins later
+    /// finds these files.
+    pub(crate) fn changes(&self) -> u64 {
+        self.inner.changes.load(Ordering::Acquire)
+    }
+
+    /// Notes that a file may have got its name.
+    pub(crate) fn changed(&self) {
+        self.inner.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Returns whether the quota is larger than this amount.
+    pub(crate) fn could_hold(&self, amount: Amount) -> bool {
+        self.inner.quota.as_ref().is_none_or(|quota| quota.could_hold(amount))
     }
 
     /// Reserves space; `None` if that would exceed the quota.

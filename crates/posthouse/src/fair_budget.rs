@@ -64,6 +64,17 @@ impl FairBudget {
         lock(&self.state).used
     }
 
+    /// Notifies everybody who waits. They may find what they wait for elsewhere.
+    pub(crate) fn notify_waiting(&self) {
+        let state = lock(&self.state);
+        let waiting = state.by_prefix.values().flat_map(|holder| &holder.waiting);
+        let peers: Vec<PeerId> = waiting.map(|(peer, _)| *peer).collect();
+        drop(state);
+        for peer in peers {
+            (self.notify)(peer);
+        }
+    }
+
     /// Takes an amount. If there is no room, or others wait, the connection waits as well, and
     /// `false` is returned. A connection waits once at a time.
     fn take(&self, prefix: AddressPrefix, peer: PeerId, amount: u64) -> bool {

@@ -76,14 +76,23 @@ impl Quota {
         let mut then = used.counted;
         then.add(used.reserved);
         then.add(amount);
-        let limits_bytes = self.max_bytes != u64::MAX;
-        let is_over = limits_bytes && then.bytes > self.max_bytes.into()
-            || then.files > self.max_files
-            || then.directories > self.max_files && amount.directories > 0;
-        if !is_over {
+        let has_room = self.permits(then, amount);
+        if has_room {
             used.reserved.add(amount);
         }
-        !is_over
+        has_room
+    }
+
+    /// Returns whether an empty directory would have room for this amount.
+    pub(crate) fn could_hold(&self, amount: Amount) -> bool {
+        self.permits(amount, amount)
+    }
+
+    /// Returns whether the use after an addition is within the limits.
+    fn permits(&self, then: Amount, added: Amount) -> bool {
+        (self.max_bytes == u64::MAX || then.bytes <= self.max_bytes.into())
+            && then.files <= self.max_files
+            && (then.directories <= self.max_files || added.directories == 0)
     }
 
     /// Returns the numbers of bytes and files by which the quota would be exceeded if this amount

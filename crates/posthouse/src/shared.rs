@@ -23,8 +23,9 @@ use crate::stats::Counts;
 use crate::sync::{
     Arc, AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, OnceLock, Ordering, Weak,
 };
+use crate::transfers::budgets::FileBudgets;
 use crate::transfers::hash_cache::HashCache;
-use crate::transfers::memory::FileMemory;
+use crate::transfers::walks::Walks;
 
 pub(crate) use strands::{SlotState, Strands};
 
@@ -40,6 +41,9 @@ pub(crate) enum ReceiveStrategy {
     /// This number of pending receives, in the shared layout.
     Once(u8),
 }
+
+/// The part of the memory of files that is for lists of directories: an eighth.
+const WALKS_SHARE: usize = 8;
 
 pub(crate) struct Shared {
     pub(crate) port: CompletionPort,
@@ -58,7 +62,8 @@ pub(crate) struct Shared {
     pub(crate) everyone: Arc<Members>,
     pub(crate) stats: Arc<Counts>,
     pub(crate) assembly_budget: AssemblyBudget,
-    pub(crate) file_memory: FileMemory,
+    pub(crate) file_budgets: FileBudgets,
+    pub(crate) walks: Arc<Walks>,
     pub(crate) hash_cache: HashCache,
     pub(crate) lifecycle: Lifecycle,
     /// The log of connections that ended by the fault of their peers or of the system.
@@ -189,6 +194,7 @@ impl Shared {
         let pending = tuning.pending_reads as u8;
         let bounds = options.admission_bounds();
         let max_evicted = bounds.max_evicted();
+        let walks_bytes = options.file_memory_bytes / WALKS_SHARE;
         Self {
             receive_strategy: if shared {
                 ReceiveStrategy::Once(pending)
@@ -205,7 +211,12 @@ impl Shared {
             everyone: Members::new("everyone", lanes),
             stats: Arc::default(),
             assembly_budget: AssemblyBudget::default(),
-            file_memory: FileMemory::new(options.file_memory_bytes, this),
+            file_budgets: FileBudgets::new(
+                options.file_memory_bytes - walks_bytes,
+                options.max_open_files_of(port.max_descriptors()),
+                this,
+            ),
+            walks: Walks::new(walks_bytes as u64, this),
             hash_cache: HashCache::default(),
             lifecycle: Lifecycle::new(selected.io_workers, port.notify()),
             faults_logged: RateLimitedLog::default(),
@@ -364,6 +375,7 @@ impl Shared {
             );
         }
         if before.is_ok() {
+            self.walks.close();
             self.wake_all();
         }
     }

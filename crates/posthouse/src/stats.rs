@@ -38,6 +38,7 @@ pub(crate) struct Counts {
     pub(crate) transfers: Counter,
     pub(crate) transfers_failed: Counter,
     pub(crate) sendfile_bytes: Counter,
+    pub(crate) walks: Counter,
 }
 
 impl Counts {
@@ -99,11 +100,18 @@ pub struct Stats {
     /// The number of file bytes that the system sent by itself (sendfile, TransmitFile). Posthouse
     /// did not read these bytes, because it knew the hashes of the files.
     pub sendfile_bytes: u64,
+    /// The number of walks of directories: to list the files for peers, to count them for a quota,
+    /// or to remove expired parts. Requests share walks.
+    pub walks: u64,
     /// The number of bytes that partly received frames hold.
     pub assembly_bytes: usize,
-    /// The number of bytes of memory that transfers of files use, or have promised to their peers;
+    /// The number of bytes of memory that transfers and lists of files use, or have promised to
+    /// their peers;
     /// see [`file_memory_bytes`](crate::EndpointOptions::file_memory_bytes).
     pub file_memory_bytes: u64,
+    /// The number of files that transfers have open, or are about to open; see
+    /// [`max_open_files`](crate::EndpointOptions::max_open_files).
+    pub open_files: u64,
     /// The number of operations submitted to the completion port.
     pub operations_submitted: u64,
     /// The number of completed operations. At rest it equals the number of submitted ones. After
@@ -138,6 +146,7 @@ impl Stats {
             transfers: counts.transfers.get(),
             transfers_failed: counts.transfers_failed.get(),
             sendfile_bytes: counts.sendfile_bytes.get(),
+            walks: counts.walks.get(),
             operations_submitted: io.submitted,
             operations_completed: io.completed,
             sockets: io.sockets,

@@ -14,16 +14,28 @@ use crate::handle::Usage;
 /// The maximum depth of a walk; deeper directories are omitted. Each directory stays open during
 /// the walk of its subdirectories.
 const MAX_DEPTH: usize = 64;
-/// The maximum number of names of a directory that are held and sorted at a time; a larger
-/// directory is read several times.
-const BATCH: usize = 4096;
+/// The maximum number of names that are held and sorted at a time. A larger directory is read
+/// several times.
+const MAX_NAMES: usize = 128 * 1024;
+/// The number of names of one directory that may be held in any case, although those of the
+/// directories above are held, too.
+const MIN_BATCH: usize = 4096;
+
+/// The bounds of a listing; see [`FileOp::List`](crate::FileOp::List).
+pub(super) struct ListBounds {
+    pub(super) max_entries: usize,
+    pub(super) max_bytes: usize,
+    pub(super) is_listed: fn(&str) -> bool,
+}
 
 impl DirHandle {
     /// Lists regular files in the byte order of their paths.
-    pub(super) fn list(&self, after: &str, max_entries: usize) -> Result<FileOutcome, Error> {
-        let mut list = List { after, max_entries, entries: Vec::new(), more: false };
+    pub(super) fn list(&self, after: &str, bounds: ListBounds) -> Result<FileOutcome, Error> {
+        let (entries, bytes, more, names_held) = Default::default();
+        let mut list = List { after, bounds, entries, bytes, more, names_held };
         let root = platform::walkable(&self.root)?;
         list.directory(&root, &mut String::new(), 1)?;
+        list.entries.shrink_to_fit();
         Ok(FileOutcome::Listed { entries: list.entries, more: list.more })
     }
 
@@ -73,9 +85,13 @@ fn add_up(
 /// A listing in progress.
 struct List<'a> {
     after: &'a str,
-    max_entries: usize,
+    bounds: ListBounds,
     entries: Vec<FileEntry>,
+    /// The bytes of memory of the entries.
+    bytes: usize,
     more: bool,
+    /// The number of names that are held of the directories on the way.
+    names_held: usize,
 }
 
 impl List<'_> {
@@ -89,8 +105,10 @@ impl List<'_> {
         let start = path.len();
         let mut last = String::new();
         loop {
-            let names = self.names(directory, path, &last)?;
-            let whole = names.len() < BATCH;
+            let batch = MAX_NAMES.saturating_sub(self.names_held).max(MIN_BATCH);
+            let names = self.names(directory, path, &last, batch)?;
+            let held = names.len();
+            self.names_held += held;
             for name in names {
                 path.push_str(&name);
                 self.name(directory, &name, path, depth)?;
@@ -100,16 +118,23 @@ impl List<'_> {
                 }
                 last = name;
             }
-            if whole {
+            self.names_held -= held;
+            if held < batch {
                 return Ok(());
             }
         }
     }
 
-    /// Returns the first names of a directory, in order, that come after `last` and are relevant
-    /// for the list. A directory's name ends with `/`, because whole paths are ordered: `a-b` comes
-    /// before `a/b`.
-    fn names(&self, directory: &Handle, path: &str, last: &str) -> Result<Vec<String>, Error> {
+    /// Returns the first `max_names` names of a directory, in order, that come after `last` and are
+    /// relevant for the list. A directory's name ends with `/`, because whole paths are ordered:
+    /// `a-b` comes before `a/b`.
+    fn names(
+        &self,
+        directory: &Handle,
+        path: &str,
+        last: &str,
+        max_names: usize,
+    ) -> Result<Vec<String>, Error> {
         // The rest of `after` in this directory. If it has none, everything in this directory comes
         // after it.
         let after = self.after.strip_prefix(path).unwrap_or_default();
@@ -127,7 +152,7 @@ impl List<'_> {
             let holds_what_follows = name.ends_with('/') && after.starts_with(&*name);
             if *name > *last && (*name > *after || holds_what_follows) {
                 first.push(name);
-                if first.len() > BATCH {
+                if first.len() > max_names {
                     first.pop();
                 }
             }
@@ -152,11 +177,16 @@ impl List<'_> {
             }
             return Ok(());
         }
-        if let Some(found) = platform::look(directory, name)?
+        if (self.bounds.is_listed)(path)
+            && let Some(found) = platform::look(directory, name)?
             && found.kind == EntryKind::File
         {
-            self.more = self.entries.len() == self.max_entries;
-            if !self.more {
+            let bytes = self.bytes.saturating_add(FileEntry::memory_bytes(path.len()));
+            let is_full = self.entries.len() >= self.bounds.max_entries
+                || bytes > self.bounds.max_bytes && !self.entries.is_empty();
+            self.more = is_full;
+            if !is_full {
+                self.bytes = bytes;
                 let path = path.as_str().into();
                 self.entries.push(FileEntry { path, metadata: found.metadata });
             }

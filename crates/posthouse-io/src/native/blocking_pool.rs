@@ -3,6 +3,10 @@
 //! A task can hang (a file server is gone). If all threads hung, no other task would ever run. So
 //! while tasks wait, a watcher checks whether any task ends. If none does, the watcher starts one
 //! more thread, up to a bound.
+//!
+//! Some tasks are long, and get longer with what others store. Only a few of them run at a time, so
+//! that the short ones always find a thread. If tasks wait because none of the long ones ends, the
+//! watcher permits one more of them, on one more thread.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,9 +16,10 @@ use std::time::Duration;
 
 use crate::sync::{Arc, Condvar, Mutex, lock};
 
-/// A pool of threads that runs tasks in the order of their submission. Dropping the pool ends its
-/// threads, each after the task that it runs (no system call interrupts a task). One of the threads
-/// drops the tasks that have not begun, because dropping a task may block, too.
+/// A pool of threads. It runs the short tasks in the order of their submission, and so the long
+/// ones. Dropping the pool ends its threads, each after the task that it runs (no system call
+/// interrupts a task). One of the threads drops the tasks that have not begun, because dropping a
+/// task may block, too.
 #[derive(Debug)]
 pub(crate) struct BlockingPool {
     shared: Arc<Shared>,
@@ -29,6 +34,8 @@ pub(crate) struct PoolLimits {
     pub(crate) max_threads: usize,
     /// The maximum number of tasks that run at a time while tasks hang.
     pub(crate) max_threads_hung: usize,
+    /// The maximum number of long tasks that run at a time, without those that hang.
+    pub(crate) max_long: usize,
     /// The time after which running tasks count as hung if none of them has ended.
     pub(crate) stall_timeout: Duration,
     /// The maximum number of tasks that wait for a thread.
@@ -46,7 +53,9 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
+    /// The short tasks that wait.
     waiting: VecDeque<Task>,
+    long: Long,
     threads: usize,
     /// The number of threads that wait for a task.
     idle: usize,
@@ -57,7 +66,27 @@ struct State {
     closed: bool,
 }
 
+/// The long tasks.
+#[derive(Default)]
+struct Long {
+    waiting: VecDeque<Task>,
+    running: usize,
+    /// The number of running tasks that count as hung; as many more may run.
+    hung: usize,
+    /// The number of tasks that have ended.
+    ended: u64,
+    /// True exactly when a long task goes before the next short one.
+    has_turn: bool,
+}
+
 type Task = Box<dyn FnOnce() + Send>;
+
+/// The expected duration of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    Short,
+    Long,
+}
 
 impl BlockingPool {
     pub(crate) fn new(limits: PoolLimits) -> Self {
@@ -68,20 +97,26 @@ impl BlockingPool {
     /// Runs `task` on a thread. Returns false if it will not run: too many tasks wait, or no thread
     /// can be started.
     #[must_use]
-    pub(crate) fn try_spawn(&self, task: impl FnOnce() + Send + 'static) -> bool {
+    pub(crate) fn try_spawn(&self, length: Length, task: impl FnOnce() + Send + 'static) -> bool {
         let shared = &self.shared;
+        let limits = &shared.limits;
         let mut state = lock(&shared.state);
-        if state.waiting.len() >= shared.limits.max_waiting {
+        if state.waiting.len() + state.long.waiting.len() >= limits.max_waiting {
             return false;
         }
-        if state.idle <= state.waiting.len() && state.threads < shared.limits.max_threads {
+        state.queue(length).push_back(Box::new(task));
+        if state.idle < state.runnable(limits) && state.threads < limits.max_threads {
             shared.start_thread(&mut state);
         }
         if state.threads == 0 {
+            let task = state.queue(length).pop_back();
+            drop(state);
+            drop(task);
             return false;
         }
-        state.waiting.push_back(Box::new(task));
-        if state.idle < state.waiting.len() && !state.watched {
+        let is_held_up = state.idle < state.runnable(limits)
+            || state.long.waiting.len() > state.long.vacant(limits);
+        if is_held_up && !state.watched {
             shared.start_watching(&mut state);
         }
         drop(state);
@@ -111,30 +146,38 @@ impl Shared {
     }
 
     fn run(&self) {
-        while let Some(task) = self.next() {
+        while let Some((length, task)) = self.next() {
             task();
-            lock(&self.state).ended += 1;
+            let mut state = lock(&self.state);
+            state.end(length, &self.limits);
+            let next_runs = state.runnable(&self.limits) > 0;
+            drop(state);
+            if next_runs {
+                // This thread may be one too many, and end.
+                self.changed.notify_one();
+            }
         }
     }
 
     /// Returns the next task, or `None` if the pool is being dropped or has enough threads without
     /// this one.
-    fn next(&self) -> Option<Task> {
+    fn next(&self) -> Option<(Length, Task)> {
         let mut state = lock(&self.state);
         let spare = state.threads > self.limits.max_threads && state.idle > 0;
         if !spare {
             state.idle += 1;
-            while state.waiting.is_empty() && !state.closed {
+            while state.runnable(&self.limits) == 0 && !state.closed {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             state.idle -= 1;
             if !state.closed {
-                return state.waiting.pop_front();
+                return state.take(&self.limits);
             }
         }
         state.threads -= 1;
-        let forgotten =
-            if state.closed { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
+        let forgotten = state
+            .closed
+            .then(|| (std::mem::take(&mut state.waiting), std::mem::take(&mut state.long.waiting)));
         drop(state);
         drop(forgotten);
         None
@@ -147,17 +190,28 @@ impl Shared {
         state.watched = thread::Builder::new().name(name).spawn(move || shared.watch()).is_ok();
     }
 
-    /// Starts one more thread whenever no task has ended for a time, as long as tasks wait.
+    /// Starts one more thread whenever no task, or no long one, has ended for a time, as long as
+    /// such tasks wait.
     fn watch(self: &Arc<Self>) {
-        let PoolLimits { name, max_threads_hung, stall_timeout, .. } = self.limits;
+        let limits = &self.limits;
+        let PoolLimits { name, max_threads_hung, stall_timeout, .. } = *limits;
         let mut state = lock(&self.state);
-        while !state.closed && !state.waiting.is_empty() {
-            let ended = state.ended;
+        while !(state.closed || state.waiting.is_empty() && state.long.waiting.is_empty()) {
+            let (ended, long_ended) = (state.ended, state.long.ended);
             let waited = self.gone.wait_timeout_while(state, stall_timeout, |state| !state.closed);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            let hangs = state.ended == ended && !state.waiting.is_empty() && !state.closed;
-            if hangs && state.threads < max_threads_hung {
-                let threads = state.threads;
+            if state.closed || state.threads >= max_threads_hung {
+                continue;
+            }
+            let threads = state.threads;
+            let long = &state.long;
+            if long.ended == long_ended && !long.waiting.is_empty() && long.vacant(limits) == 0 {
+                let running = long.running;
+                tracing::warn!("{running} long tasks of {name} are blocked: starting one more");
+                state.long.hung += 1;
+                self.start_thread(&mut state);
+                self.changed.notify_one();
+            } else if state.ended == ended && state.runnable(limits) > 0 {
                 tracing::warn!("all {threads} threads of {name} are blocked: starting one more");
                 self.start_thread(&mut state);
             }
@@ -166,9 +220,55 @@ impl Shared {
     }
 }
 
+impl State {
+    fn queue(&mut self, length: Length) -> &mut VecDeque<Task> {
+        match length {
+            Length::Short => &mut self.waiting,
+            Length::Long => &mut self.long.waiting,
+        }
+    }
+
+    /// Returns the number of tasks that only wait for a thread.
+    fn runnable(&self, limits: &PoolLimits) -> usize {
+        self.waiting.len() + self.long.waiting.len().min(self.long.vacant(limits))
+    }
+
+    /// Takes the next task that may run: long ones and short ones in turn.
+    fn take(&mut self, limits: &PoolLimits) -> Option<(Length, Task)> {
+        let may_be_long = self.long.vacant(limits) > 0 && !self.long.waiting.is_empty();
+        let length = match may_be_long && (self.long.has_turn || self.waiting.is_empty()) {
+            true => Length::Long,
+            false => Length::Short,
+        };
+        self.long.has_turn = length == Length::Short;
+        self.long.running += usize::from(length == Length::Long);
+        self.queue(length).pop_front().map(|task| (length, task))
+    }
+
+    fn end(&mut self, length: Length, limits: &PoolLimits) {
+        self.ended += 1;
+        if length == Length::Long {
+            let long = &mut self.long;
+            long.ended += 1;
+            long.running -= 1;
+            if long.hung > 0 && long.running + 1 < limits.max_long + long.hung {
+                long.hung -= 1;
+            }
+        }
+    }
+}
+
+impl Long {
+    /// Returns the number of further long tasks that may run.
+    fn vacant(&self, limits: &PoolLimits) -> usize {
+        (limits.max_long + self.hung).saturating_sub(self.running)
+    }
+}
+
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "State({} threads, {} waiting)", self.threads, self.waiting.len())
+        let waiting = self.waiting.len() + self.long.waiting.len();
+        write!(f, "State({} threads, {waiting} waiting)", self.threads)
     }
 }
 
@@ -179,6 +279,7 @@ mod tests {
     use super::*;
 
     const MAX_THREADS: usize = 2;
+    const MAX_LONG: usize = 1;
     const MAX_WAITING: usize = 10;
 
     /// Returns a pool whose threads are all occupied until the other end of the channel is dropped.
@@ -186,21 +287,26 @@ mod tests {
         occupied_with(Duration::MAX)
     }
 
-    fn occupied_with(stall_timeout: Duration) -> (BlockingPool, Sender<()>) {
-        let pool = BlockingPool::new(PoolLimits {
+    fn pool_with(stall_timeout: Duration) -> BlockingPool {
+        BlockingPool::new(PoolLimits {
             name: "pool",
             max_threads: MAX_THREADS,
             max_threads_hung: MAX_THREADS + 2,
+            max_long: MAX_LONG,
             stall_timeout,
             max_waiting: MAX_WAITING,
-        });
+        })
+    }
+
+    fn occupied_with(stall_timeout: Duration) -> (BlockingPool, Sender<()>) {
+        let pool = pool_with(stall_timeout);
         let (release, released) = channel::<()>();
         let released = Arc::new(Mutex::new(released));
         let (tell, told) = channel();
         for _ in 0..MAX_THREADS {
             let tell = tell.clone();
             let released = released.clone();
-            assert!(pool.try_spawn(move || {
+            assert!(pool.try_spawn(Length::Short, move || {
                 let _ = tell.send(());
                 let _ = lock(&released).recv();
             }));
@@ -216,13 +322,13 @@ mod tests {
         for n in 0..MAX_WAITING {
             let post = post.clone();
             assert!(
-                pool.try_spawn(move || {
+                pool.try_spawn(Length::Short, move || {
                     let _ = post.send(n);
                 }),
                 "there is room for {n}"
             );
         }
-        assert!(!pool.try_spawn(|| panic!("not done")));
+        assert!(!pool.try_spawn(Length::Short, || panic!("not done")));
         drop((release, post));
         assert_eq!(posted.iter().count(), MAX_WAITING, "each is done once");
     }
@@ -231,7 +337,7 @@ mod tests {
     fn dropping_the_crew_ends_its_threads_and_forgets_what_waits() {
         let (pool, release) = occupied();
         let (post, posted) = channel::<()>();
-        assert!(pool.try_spawn(move || {
+        assert!(pool.try_spawn(Length::Short, move || {
             let _ = post.send(());
         }));
         let shared = Arc::downgrade(&pool.shared);
@@ -249,7 +355,7 @@ mod tests {
         let (post, posted) = channel();
         for n in 0..MAX_WAITING {
             let post = post.clone();
-            assert!(pool.try_spawn(move || {
+            assert!(pool.try_spawn(Length::Short, move || {
                 let _ = post.send(n);
             }));
         }
@@ -272,7 +378,7 @@ mod tests {
         for _ in 0..MAX_WAITING {
             let tell = tell.clone();
             let released = released.clone();
-            assert!(pool.try_spawn(move || {
+            assert!(pool.try_spawn(Length::Short, move || {
                 let _ = tell.send(());
                 drop(lock(&released));
             }));
@@ -281,5 +387,69 @@ mod tests {
         assert_eq!(lock(&pool.shared.state).threads, MAX_THREADS + 2);
         drop((held, release, tell));
         assert_eq!(told.iter().count(), MAX_WAITING - 2, "the rest when they go on");
+    }
+
+    #[test]
+    fn long_tasks_leave_threads_for_the_short_ones() {
+        let pool = pool_with(Duration::MAX);
+        let (release, released) = channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        let (tell, told) = channel();
+        for n in 0..5 {
+            let (tell, released) = (tell.clone(), released.clone());
+            assert!(pool.try_spawn(Length::Long, move || {
+                let _ = tell.send(n);
+                let _ = lock(&released).recv();
+                let _ = tell.send(n + 100);
+            }));
+        }
+        assert_eq!(told.recv(), Ok(0));
+        for n in 10..15 {
+            let tell = tell.clone();
+            assert!(pool.try_spawn(Length::Short, move || {
+                let _ = tell.send(n);
+            }));
+        }
+        drop(tell);
+        let short: Vec<_> = told.iter().take(5).collect();
+        assert_eq!(short, [10, 11, 12, 13, 14], "while a long task runs and others wait");
+        drop(release);
+        let rest: Vec<_> = told.iter().collect();
+        assert_eq!(rest, [100, 1, 101, 2, 102, 3, 103, 4, 104], "one at a time, each once");
+    }
+
+    #[test]
+    fn long_tasks_behind_one_that_hangs_are_done_although_short_ones_end_all_the_time() {
+        let pool = pool_with(Duration::from_millis(1));
+        let (release, released) = channel::<()>();
+        let (tell, told) = channel();
+        let hung = tell.clone();
+        assert!(pool.try_spawn(Length::Long, move || {
+            let _ = released.recv();
+            let _ = hung.send(0);
+        }));
+        for n in 1..5 {
+            let tell = tell.clone();
+            assert!(pool.try_spawn(Length::Long, move || {
+                let _ = tell.send(n);
+            }));
+        }
+        drop(tell);
+        let mut done = Vec::new();
+        while done.len() < 4 {
+            let (end, ended) = channel();
+            assert!(pool.try_spawn(Length::Short, move || {
+                let _ = end.send(());
+            }));
+            assert_eq!(ended.recv(), Ok(()));
+            done.extend(told.try_iter());
+        }
+        assert_eq!(done, [1, 2, 3, 4], "though the first one hangs");
+        drop(release);
+        assert_eq!(told.iter().collect::<Vec<_>>(), [0]);
+        while lock(&pool.shared.state).long.running > 0 {
+            thread::yield_now();
+        }
+        assert_eq!(lock(&pool.shared.state).long.hung, 0);
     }
 }

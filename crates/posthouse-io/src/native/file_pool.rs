@@ -5,15 +5,19 @@ use std::time::Duration;
 use crate::error::{Error, Failure};
 use crate::file_op::FileOp;
 use crate::fs;
-use crate::native::blocking_pool::{BlockingPool, PoolLimits};
+use crate::native::blocking_pool::{BlockingPool, Length, PoolLimits};
 use crate::op::{Completion, Outcome};
 use crate::token::Tag;
 
 /// The number of operations that run at a time, each on a thread. A disk performs several at once
 /// faster than one after the other, and a slow sync does not delay the others.
 const MAX_THREADS: usize = 4;
-/// The same number while operations hang: a disk that does not answer must not delay the others, as
-/// long as at most this many operations wait for it.
+/// The number of walks that run at a time, less than the threads. A walk of a large directory takes
+/// seconds, and reads of other peers must not wait for it.
+const MAX_WALKS: usize = 2;
+const _: () = assert!(MAX_WALKS < MAX_THREADS);
+/// The maximum number of threads while operations hang: a disk that does not answer must not delay
+/// the others, as long as at most this many operations wait for it.
 const MAX_THREADS_HUNG: usize = 64;
 /// The time after which operations count as hung if none of them has ended. A slow disk does not
 /// take as long.
@@ -34,6 +38,7 @@ impl Default for FilePool {
             name: "posthouse-disk",
             max_threads: MAX_THREADS,
             max_threads_hung: MAX_THREADS_HUNG,
+            max_long: MAX_WALKS,
             stall_timeout: STALL_TIMEOUT,
             max_waiting: MAX_WAITING,
         });
@@ -52,6 +57,7 @@ impl FilePool {
         post: impl FnOnce(Completion) + Send + 'static,
     ) -> Option<Completion> {
         fs::check(&op);
+        let length = if op.is_walk() { Length::Long } else { Length::Short };
         let task = move || {
             #[cfg(target_os = "linux")]
             crate::sys::block_signals();
@@ -61,7 +67,7 @@ impl FilePool {
             };
             post(Completion { tag, more: false, outcome });
         };
-        if self.pool.try_spawn(task) {
+        if self.pool.try_spawn(length, task) {
             return None;
         }
         let outcome = Outcome::Failed(Error::new(Failure::NoBuffers));
@@ -72,6 +78,6 @@ impl FilePool {
     #[cfg(target_os = "linux")]
     #[must_use]
     pub(crate) fn try_spawn(&self, task: impl FnOnce() + Send + 'static) -> bool {
-        self.pool.try_spawn(task)
+        self.pool.try_spawn(Length::Short, task)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::address::{Address, Name};
 use crate::error::{Error, Failure};
-use crate::native::blocking_pool::{BlockingPool, PoolLimits};
+use crate::native::blocking_pool::{BlockingPool, Length, PoolLimits};
 use crate::op::{Completion, Outcome};
 use crate::token::Tag;
 
@@ -32,6 +32,7 @@ impl Default for Resolver {
             name: "posthouse-names",
             max_threads: MAX_THREADS,
             max_threads_hung: MAX_THREADS_HUNG,
+            max_long: MAX_THREADS,
             stall_timeout: STALL_TIMEOUT,
             max_waiting: MAX_WAITING,
         });
@@ -51,7 +52,7 @@ impl Resolver {
         if let Some(address) = name.as_address() {
             return Some(terminal(tag, Outcome::Resolved(vec![address])));
         }
-        if self.pool.try_spawn(move || post(terminal(tag, resolve(&name)))) {
+        if self.pool.try_spawn(Length::Short, move || post(terminal(tag, resolve(&name)))) {
             return None;
         }
         Some(terminal(tag, Outcome::Failed(Error::new(Failure::NoBuffers))))

@@ -62,6 +62,22 @@ pub fn a_read_gives_the_memory_back_with_nothing_else_in_it(harness: &Harness) {
     }
 }
 
+pub fn a_file_keeps_its_identity_and_another_one_has_another(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    dir.make("file", b"content");
+    dir.make("other", b"content");
+    let identity = dir.identity("file");
+    let other = dir.identity("other");
+    assert_ne!(identity, other);
+    assert_eq!(dir.identity("file"), identity, "opened again");
+    std::fs::write(dir.path("file"), b"more content").expect("the file can be written");
+    assert_eq!(dir.identity("file"), identity, "written");
+    std::fs::rename(dir.path("file"), dir.path("moved")).expect("the file can be renamed");
+    assert_eq!(dir.identity("moved"), identity, "renamed");
+    std::fs::rename(dir.path("other"), dir.path("moved")).expect("the file can be replaced");
+    assert_eq!(dir.identity("moved"), other, "replaced");
+}
+
 pub fn a_part_is_written_in_pieces_and_published_whole(harness: &Harness) {
     let dir = TestDir::new(harness);
     let content = pattern(BYTES, 3);
@@ -502,6 +518,21 @@ pub fn a_list_is_in_the_order_of_whole_paths(harness: &Harness) {
         }
         assert_eq!(got, expected, "{max_entries} at a time");
     }
+    // A bound of bytes: whole entries, at least one.
+    let bytes = |count: usize| -> usize {
+        expected[..count].iter().map(|path| posthouse_io::FileEntry::memory_bytes(path.len())).sum()
+    };
+    for (max_bytes, count) in [(0, 1), (bytes(3) - 1, 2), (bytes(3), 3)] {
+        let (entries, more) = dir.list_some("", (1000, max_bytes), |_| true);
+        assert_eq!((entries.len(), more), (count, true), "{max_bytes} bytes");
+    }
+    let (entries, more) = dir.list_some("", (1000, bytes(expected.len())), |_| true);
+    assert_eq!((entries.len(), more), (expected.len(), false));
+    // Paths that are not wanted count nowhere.
+    let wanted: Vec<_> = expected.iter().filter(|path| path.starts_with("a/")).collect();
+    let (entries, more) = dir.list_some("", (wanted.len(), 1 << 20), |path| path.starts_with("a/"));
+    let got: Vec<_> = entries.iter().map(|entry| &*entry.path).collect();
+    assert_eq!((got, more), (wanted.iter().map(|path| path.as_str()).collect(), false));
     // The listing continues after any given name, whether the name exists or not.
     for after in ["a/", "a/b", "a-", "a/b/c", "b/a/b/c", "b/a/b/c/", "b/a0", "zz", "\u{10ffff}"] {
         let rest: Vec<_> = expected.iter().filter(|path| path.as_str() > after).collect();

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use posthouse_io::{
-    Directory, Failure, File, FileEntry, FileOp, FileOutcome, Gather, LaneId, Metadata, Op,
-    Outcome, Segment, Tag,
+    Directory, Failure, File, FileEntry, FileIdentity, FileOp, FileOutcome, Gather, LaneId,
+    Metadata, Op, Outcome, Segment, Tag,
 };
 use tempfile::TempDir;
 
@@ -71,6 +71,14 @@ impl<'a> TestDir<'a> {
     pub fn open(&self, path: &str) -> Result<(File, Metadata), Failure> {
         match self.run(FileOp::Open { directory: self.directory.clone(), path: path.into() })? {
             FileOutcome::Opened { file, metadata, .. } => Ok((file, metadata)),
+            other => panic!("a file, not {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn identity(&self, path: &str) -> FileIdentity {
+        match self.run(FileOp::Open { directory: self.directory.clone(), path: path.into() }) {
+            Ok(FileOutcome::Opened { identity, .. }) => identity.expect("the file has an identity"),
             other => panic!("a file, not {other:?}"),
         }
     }
@@ -219,9 +227,19 @@ impl<'a> TestDir<'a> {
 
     #[track_caller]
     pub fn list(&self, after: &str, max_entries: usize) -> (Vec<FileEntry>, bool) {
+        self.list_some(after, (max_entries, usize::MAX), |_| true)
+    }
+
+    #[track_caller]
+    pub fn list_some(
+        &self,
+        after: &str,
+        (max_entries, max_bytes): (usize, usize),
+        is_listed: fn(&str) -> bool,
+    ) -> (Vec<FileEntry>, bool) {
         let directory = self.directory.clone();
         let after = after.into();
-        match self.run(FileOp::List { directory, after, max_entries }) {
+        match self.run(FileOp::List { directory, after, max_entries, max_bytes, is_listed }) {
             Ok(FileOutcome::Listed { entries, more }) => (entries, more),
             other => panic!("a list, not {other:?}"),
         }

@@ -31,6 +31,19 @@ fn a_file_that_is_there_is_opened_and_read_to_its_end() {
 }
 
 #[test]
+fn a_file_keeps_its_identity_and_another_one_has_another() {
+    let disk_fixture = quiet();
+    disk_fixture.disk.write("file", b"content");
+    disk_fixture.disk.write("other", b"content");
+    let identity = disk_fixture.identity("file");
+    assert_ne!(identity, disk_fixture.identity("other"));
+    disk_fixture.disk.append("file", b"more");
+    assert_eq!(disk_fixture.identity("file"), identity, "written");
+    disk_fixture.disk.write("file", b"content");
+    assert_ne!(disk_fixture.identity("file"), identity, "replaced");
+}
+
+#[test]
 fn what_is_no_file_is_not_opened() {
     let disk_fixture = quiet();
     disk_fixture.disk.write("a/b.txt", b"x");
@@ -256,6 +269,13 @@ fn a_list_is_in_the_order_of_whole_paths_and_goes_on_after_any() {
     assert_eq!(names("b/a", 2), (owned(&paths[4..6]), true));
     assert_eq!(names("b/b", 100), (owned(&paths[4..]), false));
     assert_eq!(names("ä", 1), (Vec::new(), false));
+    let two = posthouse_io::FileEntry::memory_bytes(1) + posthouse_io::FileEntry::memory_bytes(3);
+    for (max_bytes, count) in [(0, 1), (two - 1, 1), (two, 2)] {
+        let (entries, more) = disk_fixture.list_some("", (9, max_bytes), |_| true).unwrap();
+        assert_eq!((entries.len(), more), (count, true), "{max_bytes} bytes");
+    }
+    let (entries, more) = disk_fixture.list_some("", (2, two), |path| path.len() < 2).unwrap();
+    assert_eq!((entries[0].path.as_ref(), entries[1].path.as_ref(), more), ("a", "c", false));
     let mut seen = Vec::new();
     loop {
         let (page, more) = names(seen.last().map_or("", String::as_str), 1);

@@ -2,8 +2,8 @@
 
 use posthouse_io::sim::{Disk, Faults, Network};
 use posthouse_io::{
-    Completion, Directory, Failure, File, FileEntry, FileOp, FileOutcome, Metadata, Op, Outcome,
-    Tag,
+    Completion, Directory, Failure, File, FileEntry, FileIdentity, FileOp, FileOutcome, Metadata,
+    Op, Outcome, Tag,
 };
 
 use crate::fixture::{Fixture, gather};
@@ -76,6 +76,14 @@ impl DiskFixture {
         let op = FileOp::Open { directory: self.directory.clone(), path: path.into() };
         match self.perform(op)? {
             FileOutcome::Opened { file, metadata, .. } => Ok((file, metadata)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn identity(&self, path: &str) -> FileIdentity {
+        let op = FileOp::Open { directory: self.directory.clone(), path: path.into() };
+        match self.perform(op) {
+            Ok(FileOutcome::Opened { identity, .. }) => identity.expect("the file has an identity"),
             other => panic!("{other:?}"),
         }
     }
@@ -188,8 +196,18 @@ impl DiskFixture {
     }
 
     pub(crate) fn list(&self, after: &str, max_entries: usize) -> Result<(Vec<FileEntry>, bool)> {
+        self.list_some(after, (max_entries, usize::MAX), |_| true)
+    }
+
+    pub(crate) fn list_some(
+        &self,
+        after: &str,
+        (max_entries, max_bytes): (usize, usize),
+        is_listed: fn(&str) -> bool,
+    ) -> Result<(Vec<FileEntry>, bool)> {
         let directory = self.directory.clone();
-        match self.perform(FileOp::List { directory, after: after.into(), max_entries })? {
+        let after = after.into();
+        match self.perform(FileOp::List { directory, after, max_entries, max_bytes, is_listed })? {
             FileOutcome::Listed { entries, more } => Ok((entries, more)),
             other => panic!("{other:?}"),
         }

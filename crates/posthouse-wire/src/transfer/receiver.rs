@@ -32,7 +32,7 @@ use std::time::Duration;
 use blake3::{Hash, Hasher};
 
 use super::failure::{Tell, TransferFailure};
-use super::operations::{DiskError, DiskOutcome, OpNumber, Operations};
+use super::operations::{DiskError, DiskOutcome, FilePlace, OpNumber, Operations};
 use super::read_ahead::ReadAhead;
 use super::{
     DeliveryId, EntryKind, MIN_COMPARE_BYTES_PER_SECOND, TransferFrame, TransferViolation,
@@ -74,6 +74,7 @@ pub struct FileReceiver<E> {
     state: State,
     /// The part, once it has been opened.
     part: Option<Part>,
+    place: FilePlace,
     operations: Operations<OpKind>,
     actions: VecDeque<ReceiverAction<E>>,
 }
@@ -184,18 +185,23 @@ impl<E> FileReceiver<E> {
     /// Panics if `window_bytes` is 0.
     pub fn new(config: ReceiverConfig) -> Self {
         assert!(config.window_bytes > 0, "a window of 0 bytes");
-        let (kind, op) = match config.kind {
-            EntryKind::File => (OpKind::LookUp, ReceiverOp::LookUp),
-            EntryKind::Directory => (OpKind::LookUpDirectory, ReceiverOp::LookUpDirectory),
-        };
         let mut receiver = Self {
             config,
             state: State::LookingUp,
             part: None,
+            place: FilePlace::None,
             operations: Operations::default(),
             actions: VecDeque::new(),
         };
-        receiver.submit(kind, op);
+        match config.kind {
+            EntryKind::File => {
+                receiver.place = FilePlace::Requested;
+                receiver.actions.push_back(ReceiverAction::NeedFile);
+            }
+            EntryKind::Directory => {
+                receiver.submit(OpKind::LookUpDirectory, ReceiverOp::LookUpDirectory);
+            }
+        }
         receiver
     }
 
@@ -218,6 +224,15 @@ impl<E> FileReceiver<E> {
         match result {
             Ok(outcome) => self.on_success(number, kind, outcome),
             Err(error) => self.on_failure(kind, error),
+        }
+    }
+
+    /// Takes the place of an open file that a [`NeedFile`](ReceiverAction::NeedFile) requested.
+    /// Does nothing if the receiver does not need it any more.
+    pub fn grant_file(&mut self) {
+        if self.place == FilePlace::Requested && matches!(self.state, State::LookingUp) {
+            self.place = FilePlace::Held;
+            self.submit(OpKind::LookUp, ReceiverOp::LookUp);
         }
     }
 
@@ -419,6 +434,11 @@ impl<E> FileReceiver<E> {
             }
             _ => Some(TransferFrame::Working { id }),
         }
+    }
+
+    /// Returns the number of open files that the receiver has or may open: 0 or 1.
+    pub fn open_files(&self) -> u64 {
+        u64::from(self.place == FilePlace::Held)
     }
 
     /// Returns the number of bytes of memory that reads hold for the comparison.

@@ -20,6 +20,7 @@ mod receiving;
 mod sending;
 mod signs_of_life;
 mod table;
+mod walking;
 
 use std::time::Duration;
 
@@ -70,9 +71,10 @@ impl Strand {
         if self.has_transfers() && self.may_transfer_now() {
             self.run_commands(cx);
             self.send_next_chunk(cx);
+            self.run_walks(cx);
         }
         if self.has_transfers() {
-            self.settle_memory();
+            self.settle_leases();
         }
     }
 
@@ -100,10 +102,14 @@ impl Strand {
             other => unreachable!("a file operation ended with {other:?}"),
         };
         let FileSequence { slot, number } = sequence;
+        if self.transfers().walks.is_walking(slot) {
+            self.on_walked(cx, slot, result);
+            return self.run_waiting(cx);
+        }
         match &self.transfers().transfer(slot).state {
             TransferState::Sending(_) => self.on_sender_op(cx, slot, OpNumber(number), result),
             TransferState::Receiving(_) => self.on_receiver_op(cx, slot, OpNumber(number), result),
-            TransferState::Listing(_) => self.on_listed(cx, slot, result),
+            TransferState::Listing(_) => unreachable!("a listing needs walks only"),
             TransferState::Orphaned => self.transfers().release(slot),
         }
         self.run_waiting(cx);

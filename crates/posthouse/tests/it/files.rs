@@ -1,6 +1,7 @@
 //! Files between peers.
 
 mod descriptions;
+mod descriptors;
 mod file_handler;
 mod foreign;
 mod frames;
@@ -17,4 +18,6 @@ mod names;
 mod odd_frames;
 mod resuming;
 mod sending;
+mod unaccepted;
 mod unread;
+mod walks;

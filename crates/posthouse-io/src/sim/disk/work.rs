@@ -368,7 +368,9 @@ impl World {
             FileOp::ExpireParts { age_ms, .. } => Ok(disk.expire_parts(age_ms, now_ns)),
             FileOp::FreeParts { bytes, files, .. } => disk.free_parts(bytes, files),
             FileOp::Usage { .. } => Ok(FileOutcome::Usage(disk.usage())),
-            FileOp::List { after, max_entries, .. } => Ok(disk.list(&after, max_entries)),
+            FileOp::List { after, max_entries, max_bytes, is_listed, .. } => {
+                Ok(disk.list(&after, (max_entries, max_bytes), is_listed))
+            }
         }
     }
 

@@ -17,6 +17,9 @@ pub enum ReceiverAction<E> {
     },
     /// Sends a frame.
     Frame(TransferFrame<'static>),
+    /// Requests the place of an open file, which the receiver has until its last action;
+    /// [`grant_file`](super::FileReceiver::grant_file) takes it, now or later.
+    NeedFile,
     /// Requests memory for a read of this number of bytes;
     /// [`grant`](super::FileReceiver::grant) takes it, now or later.
     Need(usize),
@@ -35,7 +38,8 @@ pub enum ReceiverAction<E> {
     Discard,
     /// Tells the program.
     Notify(ReceiverEvent<E>),
-    /// Nothing is left to do, and no operation is in flight. This is the last action.
+    /// Nothing is left to do, and no operation is in flight. This is the last action. Memory that
+    /// was requested and not granted is not needed any more.
     Release,
 }
 

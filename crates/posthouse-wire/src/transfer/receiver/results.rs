@@ -46,7 +46,8 @@ impl<E> FileReceiver<E> {
             }
             // Parts that are not enough, or cannot be removed, leave the quota as it is.
             (OpKind::MakeRoom, _) => return self.fail(TransferFailure::NoRoom),
-            (OpKind::MakeDirectory, _) => self.room(Room::Return),
+            // Nothing was made that could count.
+            (OpKind::OpenPart | OpKind::MakeDirectory, _) => self.room(Room::Return),
             (OpKind::SyncName, DiskFailure::NotFound) => {
                 return self.fail(TransferFailure::Changed("the existing file disappeared"));
             }
@@ -71,12 +72,16 @@ impl<E> FileReceiver<E> {
             }
             Ok(DiskOutcome::Part { bytes }) => {
                 self.part = Some(Part::new(bytes));
-                // An empty part was created for this transfer.
+                // An empty part was created for this transfer. Another one counts already.
                 let cleanup = if bytes == 0 { Cleanup::Remove } else { Cleanup::Nothing };
                 self.state = State::CleaningUp(cleanup);
+                self.room(Room::Return);
             }
             Ok(DiskOutcome::Read(memory)) => self.actions.push_back(ReceiverAction::Free(memory)),
             Ok(DiskOutcome::Written(_)) | Err(_) if kind == OpKind::Write => self.discard(),
+            Err(_) if matches!(kind, OpKind::OpenPart | OpKind::MakeDirectory) => {
+                self.room(Room::Return);
+            }
             Ok(_) | Err(_) => {}
         }
     }
@@ -170,7 +175,8 @@ impl<E> FileReceiver<E> {
                     holding.hashed += memory.len() as u64;
                     actions.push_back(ReceiverAction::Free(memory));
                 }
-                Taken::End => {
+                Taken::End(memory) => {
+                    actions.push_back(ReceiverAction::Free(memory));
                     let text = "the bytes that the receiver holds became fewer";
                     return self.fail(TransferFailure::Changed(text));
                 }

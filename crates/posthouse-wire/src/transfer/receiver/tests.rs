@@ -64,6 +64,14 @@ impl Harness {
             match action {
                 ReceiverAction::Disk { number, op } => self.operations.push((number, op)),
                 ReceiverAction::Frame(frame) => self.frames.push(frame),
+                ReceiverAction::NeedFile => {
+                    assert!(
+                        self.operations.is_empty(),
+                        "nothing is opened before its place is had"
+                    );
+                    self.receiver.grant_file();
+                    assert_eq!(self.receiver.open_files(), 1);
+                }
                 ReceiverAction::Need(bytes) => {
                     assert!(bytes > 0);
                     self.lent += 1;
@@ -510,7 +518,14 @@ fn an_answer_on_room_and_memory_that_come_late_are_given_back() {
     let config = CONFIG;
     let mut receiver = FileReceiver::new(config);
     let poll = |receiver: &mut FileReceiver<&'static str>| receiver.poll(Duration::ZERO);
+    assert!(matches!(poll(&mut receiver), Some(ReceiverAction::NeedFile)));
+    assert!(poll(&mut receiver).is_none(), "nothing happens before its place is granted");
+    assert_eq!(receiver.sign_of_life(), Some(TransferFrame::Working { id: 7 }));
+    assert_eq!(receiver.expires_at(Duration::ZERO, Duration::ZERO), None);
+    receiver.grant_file();
     let Some(ReceiverAction::Disk { number, .. }) = poll(&mut receiver) else { panic!() };
+    receiver.grant_file();
+    assert!(poll(&mut receiver).is_none(), "a second place is not used");
     receiver.on_disk(number, Ok(DiskOutcome::Found { bytes: SIZE }));
     assert!(matches!(poll(&mut receiver), Some(ReceiverAction::Need(10))));
     receiver.end("given", EndCause::Local);
@@ -520,4 +535,13 @@ fn an_answer_on_room_and_memory_that_come_late_are_given_back() {
     assert_eq!(memory.capacity(), 5);
     receiver.on_room(true);
     assert!(receiver.is_ended());
+
+    let mut receiver = FileReceiver::new(config);
+    assert!(matches!(poll(&mut receiver), Some(ReceiverAction::NeedFile)));
+    receiver.end("given", EndCause::Local);
+    receiver.grant_file();
+    while let Some(action) = poll(&mut receiver) {
+        assert!(!matches!(action, ReceiverAction::Disk { .. }), "{action:?}");
+    }
+    assert_eq!(receiver.open_files(), 0);
 }

@@ -48,6 +48,7 @@ impl Strand {
             self.transfers().life == Life::Ended,
             "transfers are abandoned before they have ended"
         );
+        self.transfers().walks.abandon();
         for state in self.transfers().take_slots() {
             if let TransferState::Receiving(receiving) = state
                 && let Some(progress) = receiving.abandon()
@@ -111,9 +112,13 @@ impl Strand {
                 receiving.receiver.end(error, cause);
                 self.run_receiver(cx, slot);
             }
-            state @ TransferState::Listing(_) => {
-                *state = TransferState::Orphaned;
-                self.transfers().withdraw(slot);
+            TransferState::Listing(_) => {
+                let transfers = self.transfers();
+                if transfers.walks.forget(slot).is_some() {
+                    return transfers.release(slot);
+                }
+                transfers.transfer(slot).state = TransferState::Orphaned;
+                transfers.withdraw(slot);
             }
             TransferState::Orphaned => {}
         }

@@ -1,14 +1,14 @@
 //! The listings that this side requests, and those that it sends.
 
-use posthouse_io::{Error, FileEntry as IoEntry, FileOp, FileOutcome};
-use posthouse_wire::{
-    Entry, EntryKind, FileName, ListingEntries, OpNumber, TransferFrame, abort_code,
-};
+use posthouse_io::FileEntry as IoEntry;
+use posthouse_wire::{Entry, EntryKind, FileName, ListingEntries, TransferFrame, abort_code};
 
+use super::ListTask;
 use super::table::{PendingList, Side, TransferState};
-use super::{ListTask, unexpected};
+use super::walking::Purpose;
 use crate::connection::{Context, Strand};
 use crate::transfer::{FileEntry, TransferError, TransferErrorKind};
+use crate::transfers::walks::Snapshot;
 
 /// The maximum number of entries of one answer; fewer if their names fill a frame.
 const MAX_ENTRIES: usize = 1024;
@@ -16,10 +16,13 @@ const MAX_ENTRIES: usize = 1024;
 /// next answer.
 const MAX_LISTED_BYTES: usize = 64 * 1024;
 
+/// The number of files after which a listing is aborted, if the peer accepts a name of none of
+/// them.
+const MAX_PASSED: usize = 16 * 1024;
+
 /// A listing that the peer requested with this number.
 pub(super) struct Listing {
     pub(super) id: u32,
-    directory: posthouse_io::Directory,
 }
 
 impl Strand {
@@ -70,67 +73,66 @@ impl Strand {
         match self.ask(cx, |callbacks, output| callbacks.list_requested(output, after)) {
             Err(reject) => self.refuse(cx, id, abort_code::REFUSED, &reject.text),
             Ok(directory) => {
-                let directory = directory.io().clone();
-                let listing = Listing { id, directory: directory.clone() };
-                let list =
-                    FileOp::List { directory, after: after.into(), max_entries: MAX_ENTRIES };
-                self.begin_directory_op(cx, Side::Peer, TransferState::Listing(listing), list);
+                let state = TransferState::Listing(Listing { id });
+                let slot = self.transfers().insert(0, Side::Peer, state);
+                let purpose = Purpose::List { id, after: after.into(), passed: 0 };
+                self.request_walk(cx, slot, directory, purpose);
             }
         }
     }
 
-    pub(super) fn on_listed(
-        &mut self,
-        cx: &mut Context<'_>,
-        slot: u8,
-        result: Result<FileOutcome, Error>,
-    ) {
-        let TransferState::Listing(Listing { id, directory }) =
-            &self.transfers().transfer(slot).state
-        else {
-            unreachable!("the slot of a listing holds no listing");
-        };
-        let id = *id;
-        let directory = directory.clone();
-        match result {
-            Ok(FileOutcome::Listed { entries, more }) => {
-                let sent_frame = self.send_listed(cx, id, &entries, more);
-                if let (false, Some(last)) = (sent_frame, entries.last()) {
-                    // An answer can show none of these, and an empty one would mean the end.
-                    let after = last.path.clone();
-                    let list = FileOp::List { directory, after, max_entries: MAX_ENTRIES };
-                    return self.submit_file(cx, slot, OpNumber(0), list);
-                }
-            }
-            Ok(other) => unexpected(&other),
-            Err(error) => self.send_abort(cx, id, &error.into()),
-        }
-        self.transfers().release(slot);
-    }
-
-    /// Sends as many entries as fit into a frame. Returns false if it has sent nothing, because the
-    /// peer can be shown none of these entries and others follow.
-    fn send_listed(
+    /// Sends as many entries as fit into a frame, or an abort. Returns false if it has sent nothing
+    /// yet, because the peer can be shown none of the snapshot's entries and others follow. Then
+    /// `after` is the last of them, and `passed` counts them.
+    pub(super) fn send_listed(
         &mut self,
         cx: &mut Context<'_>,
         id: u32,
-        entries: &[IoEntry],
-        more: bool,
+        after: &mut Box<str>,
+        passed: &mut usize,
+        snapshot: &Snapshot,
     ) -> bool {
-        // Files that could not be offered either are not shown.
-        let entries = entries.iter().filter(|entry| FileName::parse(&entry.path).is_ok());
-        let entries = entries.map(|entry| Entry {
-            kind: EntryKind::File,
-            size: entry.metadata.bytes,
-            modified_ns: Some(entry.metadata.modified_ns),
-            mode: entry.metadata.mode,
-            name: entry.path.as_bytes(),
-        });
         let max = self.send_limits().max_payload_bytes.min(MAX_LISTED_BYTES);
-        let listed = self.append(&mut cx.worker.free_list, |tail| {
-            posthouse_wire::encode_listed(id, more, entries, max, tail)
-        });
-        self.count_reply();
-        listed.is_some()
+        let pages = snapshot.entries_after(after).chunks(MAX_ENTRIES);
+        let count = pages.len();
+        let mut last = None;
+        for (page, entries) in pages.enumerate() {
+            let more = snapshot.more || page + 1 < count;
+            let listed = self.append(&mut cx.worker.free_list, |tail| {
+                posthouse_wire::encode_listed(id, more, entries.iter().map(entry), max, tail)
+            });
+            if listed.is_some() {
+                return true;
+            }
+            // An answer can show none of these, and an empty one would mean the end.
+            *passed += entries.len();
+            last = entries.last();
+            if *passed >= MAX_PASSED {
+                let text =
+                    "the largest payload of the peer is too small for the names of the files";
+                self.refuse(cx, id, abort_code::BAD_NAME, text);
+                return true;
+            }
+        }
+        match last {
+            Some(last) => *after = last.path.clone(),
+            None => {
+                // There are no files after the name.
+                self.append(&mut cx.worker.free_list, |tail| {
+                    posthouse_wire::encode_listed(id, false, [], max, tail)
+                });
+            }
+        }
+        last.is_none()
+    }
+}
+
+fn entry(entry: &IoEntry) -> Entry<'_> {
+    Entry {
+        kind: EntryKind::File,
+        size: entry.metadata.bytes,
+        modified_ns: Some(entry.metadata.modified_ns),
+        mode: entry.metadata.mode,
+        name: entry.path.as_bytes(),
     }
 }

@@ -9,6 +9,7 @@ use posthouse_wire::{
 };
 
 use super::table::{MAX_PEER_SLOTS, Side, TransferState};
+use super::walking::Purpose;
 use super::{disk_error, unexpected};
 use crate::connection::output::FreeList;
 use crate::connection::{Context, Strand};
@@ -17,7 +18,7 @@ use crate::quota::{Amount, Reservation};
 use crate::transfer::{
     Offer, OfferFacts, TransferError, TransferErrorKind, TransferHandle, is_executable,
 };
-use crate::transfers::memory::MemoryUse;
+use crate::transfers::budgets::Resource;
 use crate::transfers::write_queue::WriteQueue;
 
 /// The minimum window of a transfer in bytes, so that each of many concurrent transfers proceeds.
@@ -42,8 +43,12 @@ pub(super) struct Receiving {
     /// The bytes that are received and not written.
     queue: WriteQueue,
     reservation: Option<Reservation>,
-    /// The bytes and files that had been received before the directory was counted again.
+    /// The sum of received files when the receiver began to make room.
     counted: Amount,
+    /// The space that was to be reserved last.
+    needed: Amount,
+    /// True exactly while an operation gives the file its name.
+    is_naming: bool,
 }
 
 /// A file that this side is about to receive.
@@ -83,14 +88,12 @@ impl Receiving {
         let directory = self.directory.io().clone();
         let path = || self.name.as_str().into();
         let part = || self.part.clone();
+        self.is_naming |= matches!(op, ReceiverOp::Publish | ReceiverOp::SyncName);
         match op {
             ReceiverOp::LookUp => FileOp::Open { directory, path: path() },
             ReceiverOp::LookUpDirectory => FileOp::LookUpDirectory { directory, path: path() },
             ReceiverOp::MakeDirectory => FileOp::MakeDirectory { directory, path: path() },
-            ReceiverOp::Count => {
-                self.counted = self.directory.spent();
-                FileOp::Usage { directory }
-            }
+            ReceiverOp::Count => unreachable!("a count waits for its walk"),
             ReceiverOp::MakeRoom { bytes, files } => {
                 self.counted = self.directory.spent();
                 let amount = Amount { files, ..Amount::of_bytes(bytes) };
@@ -156,6 +159,7 @@ impl Receiving {
         match room {
             Room::Reserve { bytes, files, directories } => {
                 let amount = Amount { bytes: bytes.into(), files, directories };
+                self.needed = amount;
                 self.reservation = self.directory.reserve(amount);
                 self.receiver.on_room(self.reservation.is_some());
             }
@@ -207,10 +211,13 @@ impl Strand {
             queue: WriteQueue::default(),
             reservation: None,
             counted: Amount::default(),
+            needed: Amount::default(),
+            is_naming: false,
         };
         let now_ms = cx.now.as_millis() as u64;
         if self.transfers().slots_taken() < MAX_PEER_SLOTS && directory.is_expiry_due(now_ms) {
             let directory = directory.io().clone();
+            cx.shared.stats.walks.add(1);
             let expire = FileOp::ExpireParts { directory, age_ms: PART_AGE_MS };
             self.begin_directory_op(cx, begun_by, TransferState::Orphaned, expire);
         }
@@ -244,6 +251,9 @@ impl Strand {
         result: Result<FileOutcome, Error>,
     ) {
         let receiving = self.transfers().receiving(slot);
+        if std::mem::take(&mut receiving.is_naming) {
+            receiving.directory.changed();
+        }
         let result = match result {
             Ok(outcome) => Ok(receiving.take(&mut cx.worker.free_list, outcome)),
             Err(error) => Err(disk_error(error)),
@@ -258,6 +268,11 @@ impl Strand {
             let receiving = self.transfers().receiving(slot);
             let Some(action) = receiving.receiver.poll(cx.now) else { return };
             match action {
+                ReceiverAction::Disk { number, op: ReceiverOp::Count } => {
+                    let purpose = Purpose::Count { number, amount: receiving.needed };
+                    let directory = receiving.directory.clone();
+                    self.request_walk(cx, slot, directory, purpose);
+                }
                 ReceiverAction::Disk { number, op } => {
                     let op = receiving.file_op(op);
                     self.submit_file(cx, slot, number, op);
@@ -265,14 +280,19 @@ impl Strand {
                 ReceiverAction::Frame(frame) => {
                     self.send_frame(cx, frame);
                 }
+                ReceiverAction::NeedFile => {
+                    if self.request_lease(cx, Resource::ReceivedFiles, slot, 1) {
+                        self.transfers().receiving(slot).receiver.grant_file();
+                    }
+                }
                 ReceiverAction::Need(bytes) => {
-                    if self.request_memory(cx, MemoryUse::Reads, slot, bytes) {
+                    if self.request_lease(cx, Resource::Reads, slot, bytes) {
                         let memory = cx.worker.free_list.piece();
                         self.transfers().receiving(slot).receiver.grant(memory);
                     }
                 }
                 ReceiverAction::Window(bytes) => {
-                    if self.request_memory(cx, MemoryUse::Windows, slot, bytes) {
+                    if self.request_lease(cx, Resource::Windows, slot, bytes) {
                         self.transfers().receiving(slot).receiver.extend();
                     }
                 }
@@ -326,6 +346,13 @@ impl Strand {
                     self.say_end(cx, id, failure, tell)
                 });
                 self.notify(cx, progress, result);
+                // A count that has not begun is not needed any more.
+                if let Some(Purpose::Count { number, .. }) = self.transfers().walks.forget(slot) {
+                    self.transfers()
+                        .receiving(slot)
+                        .receiver
+                        .on_disk(number, Ok(DiskOutcome::Done));
+                }
             }
         }
     }

@@ -11,12 +11,13 @@ use posthouse_wire::{Escaped, FileName, OpNumber};
 use super::listing::Listing;
 use super::receiving::Receiving;
 use super::sending::Sending;
+use super::walking::WalkQueue;
 use super::{ListTask, TransferCommand};
 use crate::connection::{Context, Strand};
 use crate::directory::Directory;
 use crate::id::FileSequence;
 use crate::transfer::{OfferFacts, TransferHandle};
-use crate::transfers::memory::TransferMemory;
+use crate::transfers::budgets::TransferLeases;
 
 /// The last number on the wire with which this side starts a command. The numbers above it are left
 /// for the answers to requests.
@@ -54,8 +55,10 @@ pub(crate) struct Transfers {
     pub(super) chunk_bytes: usize,
     /// The chunk that was queued last.
     pub(super) last_chunk: LastChunk,
-    /// The memory that transfers were lent, once they needed some.
-    pub(super) memory: Option<Box<TransferMemory>>,
+    /// The requests that need walks of directories.
+    pub(super) walks: WalkQueue,
+    /// The memory and places of open files that transfers were lent, once they needed some.
+    pub(super) leases: Option<Box<TransferLeases>>,
     /// The time at which the last frame of a transfer arrived.
     pub(super) last_activity: Duration,
     /// The time at which this side last queued a frame of a transfer.
@@ -77,6 +80,8 @@ pub(super) struct LastChunk {
     pub(super) since: Option<Duration>,
     /// The number of bytes of the chunk's memory, until the chunk has been sent.
     pub(super) memory_bytes: u64,
+    /// Whether the chunk holds the file open, until the chunk has been sent.
+    pub(super) has_file: bool,
     /// The slot of the chunk's transfer; the transfer may have ended.
     pub(super) slot: u8,
     pub(super) id: u32,
@@ -96,7 +101,8 @@ impl Default for Transfers {
             last_peer_id: 0,
             chunk_bytes: INITIAL_CHUNK_BYTES,
             last_chunk: LastChunk::default(),
-            memory: None,
+            walks: WalkQueue::default(),
+            leases: None,
             last_activity: Duration::ZERO,
             last_said: Duration::ZERO,
             life: Life::Running,
@@ -341,7 +347,7 @@ impl Transfers {
         let expiries = self
             .slots()
             .filter_map(|(_, transfer)| transfer.state.expires_at(last_activity, idle_timeout));
-        gets.chain(lists).chain(offers).chain(expiries).min()
+        gets.chain(lists).chain(offers).chain(expiries).chain(self.walks.waits_until).min()
     }
 
     pub(super) fn in_flight(&self) -> (Vec<FileSequence>, Option<String>) {
@@ -350,7 +356,7 @@ impl Transfers {
         let mut unnamed = None;
         for (slot, transfer) in self.slots() {
             let operations = transfer.state.operations();
-            if operations.is_empty() {
+            if operations.is_empty() || self.walks.is_waiting(slot) {
                 continue;
             }
             let sequence = |number: OpNumber| FileSequence { slot, number: number.0 };

@@ -84,7 +84,7 @@ fn offers_that_are_never_fed_stay_within_the_budget() {
             }
         }
         // Some of them are accepted, and the others wait.
-        let mut next_accept = |raws: &mut Vec<Raw>| {
+        let next_accept = |raws: &mut Vec<Raw>| {
             harness.until("an accept", || {
                 raws.iter_mut().enumerate().find_map(|(peer, raw)| {
                     let (kind, payload) = raw.take_frame()?;

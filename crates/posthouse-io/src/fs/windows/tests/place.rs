@@ -127,7 +127,13 @@ impl Place {
     pub(super) fn paths(&self) -> Vec<String> {
         let directory = self.directory.clone();
         let after = "".into();
-        match self.run(FileOp::List { directory, after, max_entries: usize::MAX }) {
+        match self.run(FileOp::List {
+            directory,
+            after,
+            max_entries: usize::MAX,
+            max_bytes: usize::MAX,
+            is_listed: |_| true,
+        }) {
             Ok(FileOutcome::Listed { entries, more: false }) => {
                 entries.into_iter().map(|entry| entry.path.into()).collect()
             }

@@ -2,7 +2,7 @@
 
 use super::{MAX_FILE_BYTES, Publication, Volume, part_name, part_path};
 use crate::error::Failure;
-use crate::file_op::{FileEntry, FileOutcome, FileVersion};
+use crate::file_op::{FileEntry, FileIdentity, FileOutcome, FileVersion};
 use crate::sim::disk::SimFile;
 use crate::sim::disk::content::Content;
 use crate::sim::disk::names::{Found, Inode};
@@ -15,8 +15,10 @@ impl Volume {
             None => return Err(Failure::NotFound),
         };
         let metadata = self.data(inode).metadata();
+        let identity = Some(FileIdentity { volume: self.number as u64, file: inode.0.into() });
         let version = Some(self.version(inode));
-        Ok(FileOutcome::Opened { file: self.open_inode(inode, false), metadata, version })
+        let file = self.open_inode(inode, false);
+        Ok(FileOutcome::Opened { file, metadata, identity, version })
     }
 
     pub(in crate::sim::disk) fn open_part(
@@ -262,14 +264,23 @@ impl Volume {
         Ok(FileOutcome::Usage(self.usage()))
     }
 
-    pub(in crate::sim::disk) fn list(&self, after: &str, max_entries: usize) -> FileOutcome {
-        let mut finals =
-            self.names.files_after(after).filter(|(path, _)| part_name(path).is_none());
-        let entry = |(path, inode): (&str, Inode)| FileEntry {
-            path: path.into(),
-            metadata: self.files[&inode].metadata(),
-        };
-        let entries = finals.by_ref().take(max_entries).map(entry).collect();
-        FileOutcome::Listed { entries, more: finals.next().is_some() }
+    pub(in crate::sim::disk) fn list(
+        &self,
+        after: &str,
+        (max_entries, max_bytes): (usize, usize),
+        is_listed: fn(&str) -> bool,
+    ) -> FileOutcome {
+        let is_listed = |path: &str| part_name(path).is_none() && is_listed(path);
+        let finals = self.names.files_after(after).filter(|(path, _)| is_listed(path));
+        let mut entries: Vec<FileEntry> = Vec::new();
+        let mut bytes: usize = 0;
+        for (path, inode) in finals {
+            bytes = bytes.saturating_add(FileEntry::memory_bytes(path.len()));
+            if entries.len() >= max_entries || bytes > max_bytes && !entries.is_empty() {
+                return FileOutcome::Listed { entries, more: true };
+            }
+            entries.push(FileEntry { path: path.into(), metadata: self.files[&inode].metadata() });
+        }
+        FileOutcome::Listed { entries, more: false }
     }
 }

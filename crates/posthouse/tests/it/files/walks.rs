@@ -1,0 +1,270 @@
+//! Lists and counts of large directories: T29.
+
+use std::collections::BTreeSet;
+
+use posthouse::{Client, Endpoint};
+
+use super::file_handler::{FileHandler, serve_with};
+use super::frames::{ABORT, OFFER, QUOTA, aborted, greet, greet_with, numbered, offer};
+use crate::harness::{Harness, everywhere, in_simulation, on_real_sockets};
+use crate::raw::Raw;
+use crate::store::Store;
+
+const LIST: u8 = 19;
+const LISTED: u8 = 20;
+const WORKING: u8 = 21;
+/// The code of an abort because of a name.
+const BAD_NAME: u16 = 8;
+const LISTS: u32 = 16;
+
+/// Fills a directory with empty files, and one of 11 bytes.
+fn fill(there: &Store, files: usize) {
+    for n in 0..files {
+        there.write(&format!("{n:06}"), b"");
+    }
+    there.write("honest", b"eleven byte");
+}
+
+fn greeted<'a>(
+    harness: &'a Harness<'_>,
+    server: &'a Endpoint<FileHandler>,
+    count: usize,
+) -> impl Iterator<Item = Raw> + use<'a> {
+    (0..count).map(|_| {
+        let mut raw = harness.dial(server);
+        greet(harness, &mut raw);
+        raw
+    })
+}
+
+/// Asks for the whole directory many times.
+fn ask_for_lists(raw: &mut Raw) {
+    (0..LISTS).for_each(|n| raw.send_frame(LIST, &numbered(2 * n + 1, b"")));
+}
+
+/// Returns the number and the entries of the next list.
+fn listed(harness: &Harness<'_>, raw: &mut Raw) -> (u32, Vec<u8>) {
+    loop {
+        let (kind, payload) = harness.read_frame(raw);
+        if kind != WORKING {
+            assert_eq!(kind, LISTED, "{payload:?}");
+            let (id, entries) = payload.split_first_chunk().expect("a number");
+            return (u32::from_le_bytes(*id), entries.to_vec());
+        }
+    }
+}
+
+fn get(client: &Client, harness: &Harness<'_>) {
+    let here = harness.store("here");
+    client.get("honest", &here.directory()).expect("the file can be read");
+    assert_eq!(here.read("honest").as_deref(), Some(&b"eleven byte"[..]));
+}
+
+#[test]
+fn lists_share_walks_and_each_is_answered_once_in_order() {
+    everywhere(|harness| {
+        let (files, peers) = if harness.is_real() { (20_000, 32) } else { (300, 6) };
+        let there = harness.store("there");
+        fill(&there, files);
+        let (server, _) = serve_with(harness, &there.directory(), harness.options());
+        let client = harness.client(&server);
+        let mut raws: Vec<Raw> = greeted(harness, &server, peers).collect();
+        raws.iter_mut().for_each(ask_for_lists);
+        get(&client, harness);
+        let mut first = None;
+        for raw in &mut raws {
+            for n in 0..LISTS {
+                let (id, entries) = listed(harness, raw);
+                assert_eq!(id, 2 * n + 1);
+                assert!(*first.get_or_insert_with(|| entries.clone()) == entries);
+            }
+        }
+        let walks = server.stats().walks;
+        let lists = peers as u64 * u64::from(LISTS);
+        assert!(walks * 10 < lists, "{walks} walks for {lists} lists");
+        client.close();
+        drop(raws);
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn requests_of_peers_that_have_left_are_not_walked_for() {
+    everywhere(|harness| {
+        let (files, peers) = if harness.is_real() { (20_000, 32) } else { (300, 6) };
+        let there = harness.store("there");
+        fill(&there, files);
+        let quota = there.directory().with_quota(11, 1 << 20).expect("the files can be counted");
+        let (server, _) = serve_with(harness, &quota, harness.options());
+        let client = harness.client(&server);
+        for mut raw in greeted(harness, &server, peers) {
+            ask_for_lists(&mut raw);
+            (LISTS..2 * LISTS).for_each(|n| raw.send_frame(OFFER, &offer(2 * n + 1, 5, b"new")));
+            raw.reset();
+        }
+        harness.wait_for("the end of the others", || server.stats().connections == 1);
+        get(&client, harness);
+        let entries = client.list().expect("the directory can be listed");
+        assert_eq!(entries.len(), files + 1);
+        let walks = server.stats().walks;
+        // Each of them came after the end of the one before it. Together they asked for 32 walks
+        // each.
+        assert!(walks < peers as u64 * 4, "{walks} walks");
+        client.close();
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn a_file_that_was_sent_is_in_the_next_list() {
+    everywhere(|harness| {
+        let there = harness.store("there");
+        fill(&there, if harness.is_real() { 5_000 } else { 50 });
+        let (server, _) = serve_with(harness, &there.directory(), harness.options());
+        let client = harness.client(&server);
+        let here = harness.store("here");
+        for n in 0..4 {
+            let name = format!("new {n}");
+            let names = || -> Vec<String> {
+                let entries = client.list().expect("the directory can be listed");
+                entries.iter().map(|entry| entry.name.to_string()).collect()
+            };
+            assert!(!names().contains(&name));
+            here.write(&name, b"new");
+            client.put(&name, &here.directory()).expect("there is room for it");
+            assert!(names().contains(&name), "{name}");
+        }
+        client.close();
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn a_directory_that_is_too_large_for_the_memory_is_listed_in_parts() {
+    everywhere(|harness| {
+        let there = harness.store("there");
+        let long = "x".repeat(200);
+        let name = |n| format!("{long}/{long}/{long}/{n:04} {long}");
+        let names: Vec<String> = (0..300).map(name).collect();
+        names.iter().for_each(|name| there.write(name, b""));
+        let options = harness.options().with(|o| o.endpoint.file_memory_bytes = 1);
+        let (server, _) = serve_with(harness, &there.directory(), options);
+        let client = harness.client(&server);
+        let entries = client.list().expect("the directory can be listed");
+        assert!(entries.iter().map(|entry| &*entry.name).eq(names.iter().map(|name| &**name)));
+        assert!(server.stats().walks > 1);
+        harness.wait_for("the end of the snapshots", || server.stats().file_memory_bytes == 0);
+        client.close();
+        harness.end(&server);
+    });
+}
+
+/// Asks for a list as a peer whose largest payload is 64 bytes.
+fn small_peer(harness: &Harness<'_>, server: &Endpoint<FileHandler>) -> Raw {
+    let mut raw = harness.dial(server);
+    greet_with(harness, &mut raw, 64);
+    raw.send_frame(LIST, &numbered(1, b""));
+    raw
+}
+
+#[test]
+fn names_that_fit_no_frame_of_the_peer_cost_one_walk_and_no_more() {
+    on_real_sockets(|harness| {
+        let there = harness.store("there");
+        (0..17_000).for_each(|n| there.write(&format!("{n:060}"), b""));
+        let (server, _) = serve_with(harness, &there.directory(), harness.options());
+        let mut raw = small_peer(harness, &server);
+        let (code, text) = aborted(harness, &mut raw, 1);
+        assert_eq!(code, BAD_NAME, "{text}");
+        assert!(text.contains("largest payload"), "{text}");
+        assert_eq!(server.stats().walks, 1);
+        drop(raw);
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn a_few_names_that_fit_no_frame_of_the_peer_are_left_out() {
+    everywhere(|harness| {
+        let there = harness.store("there");
+        let files = if harness.is_real() { 1500 } else { 100 };
+        (0..files).for_each(|n| there.write(&format!("{n:060}"), b""));
+        let (server, _) = serve_with(harness, &there.directory(), harness.options());
+        let mut raw = small_peer(harness, &server);
+        assert_eq!(listed(harness, &mut raw), (1, vec![0]));
+        there.write("2", b"");
+        harness.wait_for("a list with the short name", || {
+            let mut raw = small_peer(harness, &server);
+            let (_, entries) = listed(harness, &mut raw);
+            entries.ends_with(b"2")
+        });
+        drop(raw);
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn a_directory_is_counted_once_for_many_offers_and_never_for_impossible_ones() {
+    everywhere(|harness| {
+        let (files, peers) = if harness.is_real() { (5_000, 16) } else { (50, 6) };
+        let there = harness.store("there");
+        fill(&there, files);
+        let quota = there.directory().with_quota(11, 1 << 20).expect("the files can be counted");
+        let (server, _) = serve_with(harness, &quota, harness.options());
+        let mut raws: Vec<Raw> = greeted(harness, &server, peers).collect();
+        let refused = |raws: &mut [Raw], from: u32, size: u64| {
+            let ids = || (from..from + 8).map(|n| 2 * n + 1);
+            for (peer, raw) in raws.iter_mut().enumerate() {
+                ids().for_each(|id| {
+                    let name = format!("{id} of {peer}");
+                    raw.send_frame(OFFER, &offer(id, size, name.as_bytes()));
+                });
+            }
+            for raw in &mut *raws {
+                // Each of them, in any order.
+                let mut left: BTreeSet<u32> = ids().collect();
+                while !left.is_empty() {
+                    let (kind, payload) = harness.read_frame(raw);
+                    if kind != WORKING {
+                        let (id, rest) = payload.split_first_chunk().expect("a number");
+                        assert_eq!((kind, &rest[..2]), (ABORT, &QUOTA.to_le_bytes()[..]));
+                        assert!(left.remove(&u32::from_le_bytes(*id)), "an offer of this call");
+                    }
+                }
+            }
+        };
+        refused(&mut raws, 0, 5);
+        let walks = server.stats().walks;
+        assert!(walks * 10 < peers as u64 * 8, "{walks} walks");
+        refused(&mut raws, 8, 12);
+        assert_eq!(server.stats().walks, walks, "nothing of that size can ever fit");
+        drop(raws);
+        harness.end(&server);
+    });
+}
+
+/// A walk hangs, and lists of that directory with it. Those that left are forgotten, and the last
+/// one is answered when the disk resumes.
+#[test]
+fn lists_behind_a_walk_that_hangs_are_forgotten_with_their_connections() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        fill(&there, 50);
+        let Store::Simulated(disk) = &there else { unreachable!("a simulated disk") };
+        let (server, _) = serve_with(harness, &there.directory(), harness.options());
+        let mut raws: Vec<Raw> = greeted(harness, &server, 4).collect();
+        disk.hang();
+        raws.iter_mut().for_each(ask_for_lists);
+        harness.wait_for("a walk", || server.stats().walks == 1);
+        let mut last = raws.pop().expect("there are four");
+        raws.into_iter().for_each(Raw::reset);
+        // The connection whose walk hangs cannot end.
+        harness.wait_for("the end of others", || server.stats().connections <= 2);
+        assert_eq!(server.stats().walks, 1);
+        disk.resume();
+        (0..LISTS).for_each(|n| assert_eq!(listed(harness, &mut last).0, 2 * n + 1));
+        harness.wait_for("the end of the others", || server.stats().connections == 1);
+        drop(last);
+        harness.end(&server);
+    });
+}
