@@ -357,7 +357,11 @@ impl<'a> TransferRun<'a> {
                     assert!(receiving.end.replace(result).is_none(), "told once");
                 }
                 ReceiverAction::Release => receiving.is_released = true,
-                ReceiverAction::Discard => receiving.queue.clear(),
+                ReceiverAction::Discard => {
+                    // The disk does not fail, so only bytes of a wrong file are dropped.
+                    assert_eq!(receiving.end, Some(Err(TransferFailure::HashDiffers)));
+                    receiving.queue.clear();
+                }
                 ReceiverAction::Room(_) | ReceiverAction::Notify(_) | ReceiverAction::Free(_) => {}
             }
         }
