@@ -198,7 +198,13 @@ impl FileOp {
     /// Returns whether the operation walks a directory. The larger the directory, the longer a walk
     /// takes, so few walks run at a time.
     pub(crate) fn is_walk(&self) -> bool {
-        matches!(self, Self::List { .. } | Self::Usage { .. } | Self::ExpireParts { .. })
+        matches!(
+            self,
+            Self::List { .. }
+                | Self::Usage { .. }
+                | Self::ExpireParts { .. }
+                | Self::FreeParts { .. }
+        )
     }
 }
 

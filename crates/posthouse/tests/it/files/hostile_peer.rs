@@ -104,8 +104,9 @@ fn parts_that_nobody_holds_give_way_when_the_quota_is_full() {
         assert!(error.contains("quota exceeded"), "{error}");
         // Its own part, which is empty, is removed after the reply.
         harness.wait_for("the same five parts", || there.parts().len() == 5);
-        // The held file counts twice in a new count: its part, and its reservation.
-        for (name, parts) in [("1", 4), ("2", 3), ("3", 2), ("4", 1)] {
+        // The first one has room. In a new count the held file counts twice: as a part, and as a
+        // reservation; so two parts give way to the second one.
+        for (name, parts) in [("1", 5), ("2", 3), ("3", 2), ("4", 1)] {
             put(name).unwrap_or_else(|error| panic!("{name} has room: {error}"));
             // The part of the file itself is removed after the reply.
             let what = format!("{parts} parts, and no fewer, after {name}");
