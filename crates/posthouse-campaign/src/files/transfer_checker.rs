@@ -113,6 +113,8 @@ struct ConnLog {
     lists: [u64; 2],
     /// The number of the line, the kind of its end, and its unsent bytes.
     end: Option<(u64, DisconnectKind, u64)>,
+    /// True exactly when the connection ended while its side did not read.
+    was_not_reading: bool,
 }
 
 /// A transfer that this side has begun.

@@ -130,6 +130,7 @@ impl Inner {
         }
         let mut log = std::mem::take(self.log(actor));
         log.end = Some((line, why.kind(), why.unsent_bytes()));
+        log.was_not_reading = why.to_string().contains("did not read");
         let begun = log.begun.iter().filter(|begun| begun.told.is_none()).count();
         let agreed = log.agreed.iter().filter(|agreed| agreed.is_due()).count();
         if begun + agreed > 0 {
@@ -187,7 +188,8 @@ impl Inner {
         let [Some(server), Some(client)] = ends else { return Ok(()) };
         let clean = matches!(server.end, Some((_, DisconnectKind::Ended, _)))
             && matches!(client.end, Some((_, _, 0)));
-        if !clean {
+        // An end that is told while the server does not read loses the bytes before it.
+        if !clean || server.was_not_reading {
             return Ok(());
         }
         let cut = Some(Reported::Failed(TransferErrorKind::Disconnected));
