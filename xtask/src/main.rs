@@ -5,6 +5,7 @@
 mod api;
 mod bench;
 mod crash_test;
+mod fuzz;
 mod mutants;
 mod prerequisites;
 mod simulation;
@@ -75,6 +76,10 @@ enum Chore {
     /// Send files while the sender, then the receiver, is killed again and again
     #[command(name = "crash_test")]
     CrashTest(crash_test::Settings),
+    /// Look for inputs of a peer or a disk that break a promise of the protocol
+    ///
+    /// It needs cargo-fuzz and a C++ compiler, but no nightly compiler.
+    Fuzz(fuzz::Settings),
     /// Apply known mistakes to a copy, one by one, and check that the simulation finds each
     Mutants {
         /// The mistake to apply: the name of a patch in xtask/mutants; by default all
@@ -119,6 +124,7 @@ fn main() -> ExitCode {
         Chore::Sim { arguments } => simulation::run(&arguments),
         Chore::Stress { arguments } => stress::run(&arguments),
         Chore::CrashTest(settings) => crash_test::run(settings),
+        Chore::Fuzz(settings) => fuzz::run(&settings),
         Chore::Mutants { check: true, .. } => mutants::check(),
         Chore::Mutants { name, seeds, check: false } => mutants::run(name.as_deref(), seeds),
         Chore::Bench { arguments } => bench::run(&arguments),

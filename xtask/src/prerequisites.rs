@@ -119,6 +119,18 @@ pub(crate) fn require_all() -> Result {
     Err(format!("with --ci every optional part must be installed:\n  {}", missing.join("\n  ")))
 }
 
+/// Fails if the fuzzer is missing. No other chore needs it.
+pub(crate) fn require_fuzzer() -> Result {
+    for (program, to_get_it) in
+        [("cargo-fuzz", "cargo install --locked cargo-fuzz"), ("c++", "apt-get install g++")]
+    {
+        if !is_present(program) {
+            return Err(format!("{program} is not installed. To get it: {to_get_it}"));
+        }
+    }
+    Ok(())
+}
+
 fn is_present(program: &str) -> bool {
     let name = format!("{program}{}", env::consts::EXE_SUFFIX);
     let search = env::var_os("PATH").unwrap_or_default();

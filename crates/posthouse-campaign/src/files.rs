@@ -67,6 +67,8 @@ struct Host {
     side: Side,
     settings: Settings,
     endpoint: Endpoint<FileHandler>,
+    /// The number of files of the disk that abandoned operations of earlier endpoints have open.
+    left_open: usize,
 }
 
 struct Run {
@@ -92,8 +94,10 @@ fn files_settings(rng: &mut Rng, stream: Stream) -> Settings {
         tuning.with_chunk_bytes(chunk_bytes).with_transfer_window_bytes(1024 << rng.below(13));
     // With little memory most transfers wait for their turn.
     let file_memory_bytes = if rng.one_in(3) { 1000 << rng.below(10) } else { 256 << 20 };
+    let max_open_files = if rng.one_in(3) { 2 + rng.below(6) as usize } else { 0 };
     let endpoint = endpoint
         .with_file_memory_bytes(file_memory_bytes)
+        .with_max_open_files(max_open_files)
         .with_io_workers(1 + rng.below(4) as usize)
         .with_max_connections(64)
         .with_max_connections_per_address(0)
@@ -200,12 +204,33 @@ impl Run {
         };
         let end = End { side, place, max_transfers: settings.connection.max_transfers };
         let handler = FileHandler::new(&self.checker, end, directory, self.rng.next());
+        let left_open = self.checker.with_disks(|disks| disks.disk(place).open_files());
         let endpoint = settings.start(&self.world, handler, is_server);
-        Host { place, side, settings, endpoint }
+        Host { place, side, settings, endpoint, left_open }
     }
 
     fn holds(&self) -> Result<(), Violation> {
+        self.hosts.iter().try_for_each(|host| self.holds_few_files(host))?;
         self.checker.check().map_err(Violation::of)
+    }
+
+    /// Checks that an endpoint has no more files open than it counts, and counts no more than its
+    /// bound. It does not count a file that was offered and is not accepted. An endpoint that has
+    /// ended may have abandoned operations, which keep their files.
+    fn holds_few_files(&self, host: &Host) -> Result<(), Violation> {
+        let Host { place, side, settings, endpoint, left_open } = host;
+        let open = self.checker.with_disks(|disks| disks.disk(*place).open_files());
+        let counted = endpoint.stats().open_files as usize;
+        let max = settings.endpoint.max_open_files;
+        let is_over = open > counted + left_open || max > 0 && counted > max;
+        if is_over && !endpoint.has_ended() {
+            let text = format!(
+                "C8: {side:?} has {open} files open, {left_open} of them from before, \
+                 counts {counted}, and may have {max}"
+            );
+            return Err(Violation { text });
+        }
+        Ok(())
     }
 
     // ---- with faults ----

@@ -357,6 +357,7 @@ fn await_end<H: Handler>(world: &World, endpoints: &[Endpoint<H>]) -> Result<(),
         let stats = endpoint.stats();
         let memory = stats.assembly_bytes + stats.file_memory_bytes as usize;
         let rest = stats.connections + stats.sockets + stats.buffers_used + memory;
+        let rest = rest + stats.open_files as usize;
         let leaked = stats.operations_submitted - stats.operations_completed;
         if rest > 0 || leaked > tally.abandoned {
             return Err(Violation { text: format!("C1, C3: resources are left: {stats:?}") });

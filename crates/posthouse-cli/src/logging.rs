@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _};
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::{CommandResult, Failure};
+use crate::peer_lines::LogWriter;
 
 const VARIABLE: &str = "POSTHOUSE_LOG";
 
@@ -37,7 +38,7 @@ pub(crate) fn start(option: Option<&str>, default: Log) -> CommandResult {
     })?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(LogWriter::new())
         .with_ansi(io::stderr().is_terminal() && understands_colors());
     let started = match default {
         Log::Traced => log.without_time().try_init(),

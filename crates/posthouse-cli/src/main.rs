@@ -11,6 +11,7 @@ mod key_file;
 mod logging;
 mod monitor;
 mod pattern;
+mod peer_lines;
 mod rlimit;
 mod settings;
 mod signals;

@@ -21,7 +21,9 @@
 //!
 //! [`FileClient::list`] requests one page of names after the other. [`FileClient::transfer`] runs
 //! over the jobs of a [`JobSource`]. Each of its rounds starts as many jobs as there is room for,
-//! waits for one event, and applies the event to the job that it is about:
+//! waits for one event, and applies the event to the job that it is about. If the source finds its
+//! jobs in the server's list, a round also requests the page that the source wants next. A source
+//! wants none while it holds many names: a server can list without end.
 //!
 //! ```text
 //!                 start
@@ -36,6 +38,7 @@
 //! run, [`TransferReport::close`] returns the result of the command.
 
 mod client;
+mod list_cursor;
 mod report;
 mod run;
 
@@ -47,6 +50,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 pub(crate) use client::{FileClient, Listing};
+pub(crate) use list_cursor::ListCursor;
 pub(crate) use report::{Direction, TransferReport};
 pub(crate) use run::{FileJob, JobSource, NextJob, RunEnd};
 

@@ -158,6 +158,19 @@ pub enum FileOp {
         /// The age beyond which a part is removed, in ms.
         age_ms: u64,
     },
+    /// Removes parts that nobody has locked, the one that was written longest ago first, until they
+    /// have freed this many bytes and files, and then counts as [`Usage`](Self::Usage) does:
+    /// [`FileOutcome::Usage`]. If all parts together hold less, the operation removes none and
+    /// fails with [`Failure::NoSpace`](crate::Failure::NoSpace). It also fails in this way, after
+    /// it has removed the others, if parts that are locked would be needed.
+    FreeParts {
+        /// The directory that the parts belong to.
+        directory: Directory,
+        /// The number of bytes to free.
+        bytes: u64,
+        /// The number of files to free.
+        files: u64,
+    },
     /// Counts the files, bytes and empty directories beneath the directory: [`FileOutcome::Usage`].
     Usage {
         /// The directory to count.
@@ -185,7 +198,13 @@ impl FileOp {
     /// Returns whether the operation walks a directory. The larger the directory, the longer a walk
     /// takes, so few walks run at a time.
     pub(crate) fn is_walk(&self) -> bool {
-        matches!(self, Self::List { .. } | Self::Usage { .. } | Self::ExpireParts { .. })
+        matches!(
+            self,
+            Self::List { .. }
+                | Self::Usage { .. }
+                | Self::ExpireParts { .. }
+                | Self::FreeParts { .. }
+        )
     }
 }
 
@@ -198,6 +217,8 @@ pub enum FileOutcome {
         file: File,
         /// The metadata at the time of opening.
         metadata: Metadata,
+        /// The identity of the file; `None` if its file system does not tell.
+        identity: Option<FileIdentity>,
         /// The version of the file at that time; `None` if it cannot be recognised again.
         version: Option<FileVersion>,
     },
@@ -257,6 +278,14 @@ impl Metadata {
     pub fn is_executable(&self) -> bool {
         self.mode.is_some_and(|mode| mode & 0o100 != 0)
     }
+}
+
+/// The identity of a file among all files that exist at the same time: its volume and its number
+/// there. It stays while the file exists, if the file is renamed, too; a later file may get it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileIdentity {
+    pub(crate) volume: u64,
+    pub(crate) file: u128,
 }
 
 /// A version of a file's content. As far as file systems tell, equal versions mean equal bytes. A

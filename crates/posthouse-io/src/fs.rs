@@ -32,7 +32,7 @@ use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::error::Error;
+use crate::error::{Error, Failure};
 use crate::file_op::{FileOp, FileOutcome, FileVersion, Metadata, is_beneath};
 use crate::handle::{Directory, DirectoryHandle, File, FileHandle, Usage};
 
@@ -77,9 +77,9 @@ pub(crate) fn check(op: &FileOp) {
             assert!(*max_entries > 0, "a list of nothing");
             (Some(directory), None)
         }
-        FileOp::ExpireParts { directory, .. } | FileOp::Usage { directory } => {
-            (Some(directory), None)
-        }
+        FileOp::ExpireParts { directory, .. }
+        | FileOp::FreeParts { directory, .. }
+        | FileOp::Usage { directory } => (Some(directory), None),
         FileOp::Read { file, bytes, .. } => {
             assert!(*bytes > 0, "a read of nothing");
             (None, Some(file))
@@ -142,6 +142,11 @@ pub(crate) fn perform(op: FileOp) -> Result<FileOutcome, Error> {
         FileOp::ExpireParts { directory, age_ms } => {
             directory.dir_handle().expire_parts(age_ms).map(done)
         }
+        FileOp::FreeParts { directory, bytes, files } => {
+            let directory = directory.dir_handle();
+            directory.free_parts(PartsToFree { bytes, files })?;
+            directory.usage().map(FileOutcome::Usage)
+        }
         FileOp::Usage { directory } => directory.dir_handle().usage().map(FileOutcome::Usage),
         FileOp::List { directory, after, max_entries, max_bytes, is_listed } => {
             let bounds = ListBounds { max_entries, max_bytes, is_listed };
@@ -194,6 +199,51 @@ struct Publication<'a> {
     /// True exactly when the owner may execute the file.
     #[cfg_attr(windows, expect(dead_code, reason = "Windows does not know of it"))]
     executable: bool,
+}
+
+/// The bytes and files that the removal of parts must still free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PartsToFree {
+    bytes: u64,
+    files: u64,
+}
+
+impl PartsToFree {
+    fn is_reached(self) -> bool {
+        self == Self { bytes: 0, files: 0 }
+    }
+
+    /// Counts a part as removed.
+    fn remove(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.files = self.files.saturating_sub(1);
+    }
+
+    /// Removes parts, the oldest first, until enough is freed. `parts` has the time of the last
+    /// write, the bytes and the name of each; `remove` returns whether it has removed a part.
+    fn free<N: Ord>(
+        mut self,
+        mut parts: Vec<(i64, u64, N)>,
+        mut remove: impl FnMut(&N) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let mut all = self;
+        for (_, bytes, _) in &parts {
+            all.remove(*bytes);
+        }
+        if !all.is_reached() {
+            return Err(Error::new(Failure::NoSpace));
+        }
+        parts.sort_unstable();
+        for (_, bytes, name) in &parts {
+            if self.is_reached() {
+                break;
+            }
+            if remove(name)? {
+                self.remove(*bytes);
+            }
+        }
+        if self.is_reached() { Ok(()) } else { Err(Error::new(Failure::NoSpace)) }
+    }
 }
 
 /// The kind of a directory entry.

@@ -118,7 +118,8 @@ pub use buffer::Buffer;
 pub use counters::{Counters, Drained};
 pub use error::{Error, Failure};
 pub use file_op::{
-    FileEntry, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY, is_beneath,
+    FileEntry, FileIdentity, FileOp, FileOutcome, FileVersion, Metadata, PARTS_DIRECTORY,
+    is_beneath,
 };
 pub use gather::{FileFault, FilePart, Gather, Segment};
 pub use handle::{Directory, File, Listener, NewSocket, Usage};

@@ -79,8 +79,8 @@ pub enum WatchMode {
 /// The operations on a socket that a cancel ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancel {
-    /// A cancel ends only the pending receives, or the watch in their place. Bytes that were already
-    /// received are still delivered.
+    /// A cancel ends only the pending receives, or the watch in their place. Bytes that were
+    /// already received are still delivered.
     Receives,
     /// A cancel ends all operations in flight on the socket.
     Everything,

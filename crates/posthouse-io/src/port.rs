@@ -319,6 +319,16 @@ impl CompletionPort {
         each!(self, port => port.wake_background());
     }
 
+    /// Returns the maximum number of descriptors of this process; `None` if there is no such limit
+    /// (on Windows, in simulation).
+    pub fn max_descriptors(&self) -> Option<u64> {
+        match &self.kind {
+            #[cfg(any(target_os = "linux", windows))]
+            PortKind::Real(_) => crate::sys::max_descriptors(),
+            PortKind::Simulated(_) => None,
+        }
+    }
+
     /// Returns the time since the port was opened.
     pub fn now(&self) -> Duration {
         each!(self, port => port.now())

@@ -178,6 +178,7 @@ macro_rules! contract_of_files {
                 files {
                     a_file_is_read_back_in_pieces_to_its_end
                     a_read_gives_the_memory_back_with_nothing_else_in_it
+                    a_file_keeps_its_identity_and_another_one_has_another
                     a_part_is_written_in_pieces_and_published_whole
                     what_is_known_of_a_file_is_what_was_said_when_it_was_published
                     a_directory_is_made_once_and_found_and_counted_while_it_is_empty
@@ -192,6 +193,7 @@ macro_rules! contract_of_files {
                     a_part_is_removed_by_its_own_file_only
                     a_part_that_was_published_is_not_written_to_again
                     parts_that_nobody_holds_expire
+                    parts_that_nobody_holds_give_way_the_oldest_first
                     what_is_not_there_is_not_found
                     a_list_is_in_the_order_of_whole_paths
                     everything_that_lies_beneath_is_counted

@@ -255,8 +255,7 @@ impl Session {
         }
     }
 
-    /// Takes note that everything in the send queue has been sent: sets the count of queued pongs
-    /// to 0.
+    /// Notes that the pongs of some time ago have been sent: counts the queued pongs anew.
     pub fn flushed(&mut self) {
         if let SessionPhase::Agreed(live) = &mut self.phase {
             live.control_replies = 0;
@@ -272,9 +271,9 @@ impl Session {
         }
     }
 
-    /// Sends a ping after one heartbeat of the peer's silence, and after two. Sends a pong after one
-    /// heartbeat in which this side has sent nothing and had nothing to send, unless a ping is due
-    /// soon. Does nothing before the deadline.
+    /// Sends a ping after one heartbeat of the peer's silence, and after two. Sends a pong after
+    /// one heartbeat in which this side has sent nothing and had nothing to send, unless a ping is
+    /// due soon. Does nothing before the deadline.
     ///
     /// # Errors
     /// [`Violation::Silent`] after two and a half heartbeats of the peer's silence.

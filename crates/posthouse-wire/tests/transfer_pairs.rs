@@ -239,7 +239,11 @@ impl<'a> TransferRun<'a> {
                 SenderAction::Notify(SenderEvent::Ended { result, .. }) => {
                     assert!(self.sender_end.replace(result).is_none(), "told once");
                 }
-                SenderAction::Free(_) | SenderAction::Notify(_) | SenderAction::Release => {}
+                SenderAction::NeedFile => self.outgoing.grant_file(),
+                SenderAction::Close
+                | SenderAction::Free(_)
+                | SenderAction::Notify(_)
+                | SenderAction::Release => {}
             }
         }
     }
@@ -251,6 +255,7 @@ impl<'a> TransferRun<'a> {
         let facts = FileFacts { bytes: self.file.len() as u64, modified_ns: 0 };
         let outcome = match op {
             SenderOp::Open => DiskOutcome::Opened { facts, known: None },
+            SenderOp::Reopen => DiskOutcome::Reopened { facts, same_file: true, known: None },
             SenderOp::Metadata => DiskOutcome::Metadata(facts),
             SenderOp::Read { offset, bytes, .. } => {
                 let bytes = 1 + part.of(bytes - 1);
@@ -338,6 +343,7 @@ impl<'a> TransferRun<'a> {
                     receiving.said(&frame);
                     self.receiver.send_frame(frame);
                 }
+                ReceiverAction::NeedFile => receiving.receiver.grant_file(),
                 ReceiverAction::Need(_) | ReceiverAction::NeedRest => {
                     receiving.receiver.grant(Vec::new());
                 }
@@ -351,7 +357,11 @@ impl<'a> TransferRun<'a> {
                     assert!(receiving.end.replace(result).is_none(), "told once");
                 }
                 ReceiverAction::Release => receiving.is_released = true,
-                ReceiverAction::Discard => panic!("the disk does not fail"),
+                ReceiverAction::Discard => {
+                    // The disk does not fail, so only bytes of a wrong file are dropped.
+                    assert_eq!(receiving.end, Some(Err(TransferFailure::HashDiffers)));
+                    receiving.queue.clear();
+                }
                 ReceiverAction::Room(_) | ReceiverAction::Notify(_) | ReceiverAction::Free(_) => {}
             }
         }
@@ -493,7 +503,10 @@ impl Receiving {
                 disk.part = None;
                 DiskOutcome::Done
             }
-            ReceiverOp::Sync | ReceiverOp::SyncName | ReceiverOp::Count => DiskOutcome::Done,
+            ReceiverOp::Sync
+            | ReceiverOp::SyncName
+            | ReceiverOp::Count
+            | ReceiverOp::MakeRoom { .. } => DiskOutcome::Done,
         })
     }
 }

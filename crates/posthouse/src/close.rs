@@ -10,13 +10,15 @@ use crate::disconnect::{DisconnectKind, DisconnectReason, Fault};
 
 /// The result of a callback: `Ok(())` keeps the connection, a [`Close`] ends it.
 ///
-/// `?` works on every [`Error`]. It closes the connection **on whose strand the callback runs**. In
-/// the closure of a timer, of a reply or of [`Endpoint::run`](crate::Endpoint::run), this
-/// connection can differ from the one whose message caused the call. `?` closes as
-/// [`Close::internal`] does: the peer gets the code for an internal error. The error's text goes to
-/// [`Handler::disconnected`](crate::Handler::disconnected) and to the log at level DEBUG, never to
-/// the peer. If the peer's input was wrong, use [`Close::peer_fault`]. Types that do not implement
-/// [`Error`], such as `Box<dyn Error>`, `anyhow::Error` and `String`, need [`OrClose::or_close`].
+/// `?` works on every [`Error`]. It closes the connection **on whose strand the callback runs**.
+/// The closure of a timer, of a reply or of [`Endpoint::run`](crate::Endpoint::run) runs on the
+/// strand of the connection that it was made for, and `?` in it closes that connection, even if the
+/// message of another connection was the reason to start the timer, the request or the task. `?`
+/// closes as [`Close::internal`] does: the peer gets the code for an internal error. The error's
+/// text goes to [`Handler::disconnected`](crate::Handler::disconnected) and to the log at level
+/// DEBUG, never to the peer. If the peer's input was wrong, use [`Close::peer_fault`]. Types that
+/// do not implement [`Error`], such as `Box<dyn Error>`, `anyhow::Error` and `String`, need
+/// [`OrClose::or_close`].
 ///
 /// ```
 /// use posthouse::{Close, HandlerResult};

@@ -141,8 +141,12 @@ pub(crate) struct Strand {
     /// True exactly while the handler has paused reading.
     pub(crate) paused: bool,
     /// True exactly from the time at which the queue exceeded its high mark until it is below the
-    /// low one.
+    /// low one. The same holds for [`MAX_REPLIES`](send::MAX_REPLIES).
     over_high: bool,
+    /// The number of replies of the protocol that were queued since `replies_until` was 0.
+    replies: u16,
+    /// The number of bytes until replies are counted anew: all that was queued then has been sent.
+    replies_until: u32,
     /// Whether another turn is queued, for the rest of the input.
     pub(crate) next_turn: NextTurn,
     /// Whether events were applied since the connection was settled.
@@ -259,6 +263,8 @@ impl Connection {
             cold: None,
             paused: false,
             over_high: false,
+            replies: 0,
+            replies_until: 0,
             next_turn: NextTurn::None,
             settling: Settling::Done,
             requested_close: None,
@@ -348,7 +354,7 @@ impl Connection {
                 strand.close(cx, close, reason);
             }
             PeerPost::Evict => strand.on_evicted(cx),
-            PeerPost::MemoryGranted(usage) => strand.on_memory_granted(cx, usage),
+            PeerPost::Granted(resource) => strand.on_granted(cx, resource),
             PeerPost::WalkGranted => strand.on_walk_granted(),
         }
     }
@@ -422,7 +428,8 @@ impl Strand {
         self.close_if_requested(cx);
     }
 
-    /// Closes the connection if a callback requested it, or sent an invalid message.
+    /// Closes the connection if a callback requested it, or the queue is over its maximum.
+    #[inline]
     fn close_if_requested(&mut self, cx: &mut Context<'_>) {
         if let Some(wanted) = self.requested_close.take() {
             self.close(cx, wanted.0, wanted.1);

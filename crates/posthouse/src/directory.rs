@@ -20,7 +20,7 @@ const _: () =
 /// verifies it, syncs it and links it to its final name. Linking never replaces another file. So a
 /// file is there whole or not at all. If a transfer is interrupted and the same file is offered
 /// again, the transfer resumes with the part file. Part files that have not changed for a week are
-/// removed.
+/// removed. Part files that no transfer holds also give way when a quota has no room for an offer.
 ///
 /// ```no_run
 /// use posthouse::Directory;
@@ -64,12 +64,13 @@ impl Directory {
     /// included. An offered file that would exceed it is rejected before anything is written.
     /// Without this call there is no limit. `u64::MAX` bytes are no limit, either.
     ///
-    /// Directories without entries are limited to as many as files, separately. All files beneath
-    /// the directory count. This call counts them. Before Posthouse rejects a file because of the
-    /// limit, it counts them again. An endpoint begins the next count of a directory at the earliest
-    /// 1 s after the last one, and ten times as long as that took, at most 30 s; until then offers
-    /// that need it wait, and share it. A file that is larger than the whole limit is rejected
-    /// without a count.
+    /// The number of empty directories has a limit of its own, which is also `max_files`. All files
+    /// beneath the directory count. This call counts them. Before Posthouse rejects a file because
+    /// of the limit, it counts them again, and then removes unfinished files that no transfer
+    /// holds, the oldest first, as many as the offer needs. If all of them were not enough, it
+    /// removes none. An endpoint begins the next count of a directory at the earliest 1 s after the
+    /// last one, and ten times as long as that took, at most 30 s; until then offers that need it
+    /// wait, and share it. A file that is larger than the whole limit is rejected without a count.
     ///
     /// # Errors
     ///
@@ -123,6 +124,12 @@ impl Directory {
     pub(crate) fn reserve(&self, amount: Amount) -> Option<Reservation> {
         let has_room = self.inner.quota.as_ref().is_none_or(|quota| quota.reserve(amount));
         has_room.then(|| Reservation { directory: self.clone(), amount })
+    }
+
+    /// Returns the numbers of bytes and files that would have to be removed before this amount can
+    /// be reserved.
+    pub(crate) fn missing_room(&self, amount: Amount) -> (u64, u64) {
+        self.inner.quota.as_ref().map_or((0, 0), |quota| quota.missing_room(amount))
     }
 
     /// Returns the sum of received files so far. Pass it to [`counted`](Self::counted) after a new

@@ -506,7 +506,8 @@ impl<H: Handler> Endpoint<H> {
             connections: shared.registry.connections(),
             unadmitted: shared.admissions.unadmitted(),
             assembly_bytes: shared.assembly_budget.bytes(),
-            file_memory_bytes: shared.file_memory.used() + shared.walks.used(),
+            file_memory_bytes: shared.file_budgets.bytes_used() + shared.walks.used(),
+            open_files: shared.file_budgets.files_used(),
             ..Stats::new(&shared.stats, shared.port.counters())
         }
     }
@@ -517,20 +518,22 @@ impl<H: Handler> Endpoint<H> {
     /// earlier.
     ///
     /// A file operation or a host name look-up cannot be cancelled. If a connection still waits for
-    /// one ten seconds after the deadline, the endpoint abandons the connection: it calls
-    /// `disconnected` or `connect_failed`, and leaks the operation (see [`wait`](Self::wait)).
+    /// such an operation when ten seconds have passed since the deadline, the endpoint abandons the
+    /// connection: it calls `disconnected` or `connect_failed`, and leaks the operation (see
+    /// [`wait`](Self::wait)).
     pub fn shutdown(&self, timeout: Duration) {
         self.shared.begin_shutdown(timeout);
     }
 
-    /// Waits until the endpoint has ended, with all its threads and handles.
+    /// Waits until the endpoint has ended: its worker threads have ended, and its sockets and files
+    /// are closed.
     ///
     /// There is one exception: after the connections are abandoned (see
     /// [`shutdown`](Self::shutdown)), `wait` does not wait for a file operation on a disk that
     /// hangs (such as a file server that is gone), nor for a look-up that hangs. Such an operation
-    /// may never end. The endpoint leaks its memory, its file and the thread that waits for it. The
-    /// log reports these operations, and [`operations_completed`](Stats::operations_completed) does
-    /// not count them.
+    /// may never end. The endpoint leaks the memory and the file of such an operation, and the
+    /// thread that waits for it. The log reports these operations, and
+    /// [`operations_completed`](Stats::operations_completed) does not count them.
     ///
     /// # Errors
     ///

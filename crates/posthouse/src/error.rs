@@ -220,8 +220,8 @@ pub enum RequestError {
     TooMany,
 }
 
-/// The error of a call that would wait for ever: a callback calls it to wait for the end of its own
-/// endpoint.
+/// The error of a call that would wait for ever, because a callback makes it and it waits for the
+/// end of the endpoint that runs the callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a callback cannot wait for the end of its own endpoint: it would wait for itself")]
 pub struct WouldDeadlock;

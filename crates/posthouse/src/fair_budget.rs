@@ -88,7 +88,8 @@ impl FairBudget {
             return true;
         }
         holder.waiting.push_back((peer, amount));
-        if !holder.has_turn && self.has_share(holder, amount) {
+        // Behind others of its prefix it waits for theirs.
+        if holder.waiting.len() == 1 && self.has_share(holder, amount) {
             holder.has_turn = true;
             state.turns.push_back(prefix);
         }

@@ -125,8 +125,9 @@ impl From<PeerId> for TagOwner {
 }
 
 impl TagOwner {
-    /// Returns the id of the connection, the last one of its slot that has these bits, if `newest`
-    /// is the generation that the slot is in now.
+    /// Returns the whole id of the connection. A tag has only the lowest bits of the generation:
+    /// this is the last connection of the slot whose generation has them. `newest` must be the
+    /// present generation of the slot.
     pub(crate) fn peer(self, newest: u64) -> PeerId {
         let behind = (newest as u32).wrapping_sub(self.generation) & TAG_GENERATION_MASK;
         PeerId::new(self.slot, newest - u64::from(behind))

@@ -127,13 +127,13 @@ pub use output::Output;
 pub use peer::Peer;
 pub use posthouse_io::{Address, AddressError};
 // The program `posthouse` escapes its output with it. It is not part of the interface.
+pub use posthouse_wire::DeliveryId;
 #[doc(hidden)]
 pub use posthouse_wire::Escaped;
 pub use posthouse_wire::{
     Delimiter, EncodeError, Endian, Framing, FramingError, Key, KeyError, LengthField,
     PARTS_DIRECTORY,
 };
-pub use posthouse_wire::{DeliveryId, Retry};
 pub use registry::PeerInfo;
 pub use responder::{OfferResponder, OwnedOfferResponder, OwnedResponder, Responder};
 pub use stats::Stats;

@@ -69,7 +69,7 @@ impl Listener {
     }
 
     /// Sets a record layer for every connection of the listener. This method is not part of the
-    /// stable interface. Encryption will use it, and the tests set a record layer with it that cuts
+    /// stable interface. Encryption will use it. The tests use it to set a record layer that cuts
     /// the stream at random.
     #[doc(hidden)]
     #[must_use]

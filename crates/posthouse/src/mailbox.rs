@@ -14,7 +14,7 @@ use crate::output::Output;
 use crate::sync::{Arc, Mutex, lock};
 use crate::target::Target;
 use crate::transfer::{Destination, Reject};
-use crate::transfers::memory::MemoryUse;
+use crate::transfers::budgets::Resource;
 
 /// A task on a connection's strand.
 pub(crate) type PeerTask = Box<dyn FnOnce(&mut dyn Callbacks, Output<'_>) -> HandlerResult + Send>;
@@ -57,8 +57,8 @@ pub(crate) enum PeerPost {
     Close(Close),
     /// The end of an unadmitted peer whose place was given to another.
     Evict,
-    /// Memory of files was granted to transfers that waited for it.
-    MemoryGranted(MemoryUse),
+    /// Memory or places of open files were granted to transfers that waited for them.
+    Granted(Resource),
     /// The turn has come to walk a directory, or another walk of it has ended.
     WalkGranted,
 }

@@ -194,8 +194,8 @@ options! {
         /// with "iocp", pinned with the others).
         pub layout, with_layout: Layout = Layout::Auto;
         /// The maximum number of connections at the same time, accepted and outgoing, 1 to 1000000.
-        /// If the endpoint has that many, a further accepted peer takes the place of one that is not
-        /// admitted (see max_unadmitted); if there is none, it is reset, counted as refused and
+        /// If the endpoint has that many, a further accepted peer takes the place of one that is
+        /// not admitted (see max_unadmitted); if there is none, it is reset, counted as refused and
         /// logged. A further connect fails. An idle connection takes about 600 bytes.
         pub max_connections, with_max_connections: usize = 16_384, 1_u64 => MAX_CONNECTIONS;
         /// The maximum number of accepted connections from one address, over all listeners
@@ -205,30 +205,42 @@ options! {
         /// logged. Loopback addresses are exempt. 0: no limit.
         pub max_connections_per_address, with_max_connections_per_address: usize = 64;
         /// The maximum number of accepted connections that are not admitted: the peer has not
-        /// proved the key, sent a required hello or completed a handshake, or the handler has not
-        /// admitted it. Less than max_connections; 0: half of that. Over it the address with the
-        /// most of them loses its oldest, which is reset, counted as evicted and logged (an address
-        /// is as in max_connections_per_address; here loopback addresses count, too). Each takes
-        /// about 200 bytes more than another idle connection, and up to 16 KiB for a partly
-        /// received frame. As many again, at least 1024, may be ending after an eviction.
+        /// proved the key, sent a required hello or completed the handshake of a record layer, or
+        /// the handler has not admitted it. Less than max_connections; 0: half of that. Over it the
+        /// address with the most of them loses its oldest, which is reset, counted as evicted and
+        /// logged (an address is as in max_connections_per_address; here loopback addresses count,
+        /// too). Each takes about 200 bytes more than another idle connection, and up to 16 KiB for
+        /// a partly received frame. Beside them, evicted connections may still be ending: at most
+        /// max_unadmitted of them, or 1024 if that is more.
         pub max_unadmitted, with_max_unadmitted: usize = 0;
         /// The number of leading bits that IPv6 peers have in common if limits count them as one
         /// address, 32 to 128. 64: the range of addresses that a network assigns to one host. With
-        /// more bits such a host passes every limit per address; with fewer bits hosts share it.
-        /// An IPv4 address counts alone, also if it is mapped into IPv6 (::ffff:192.0.2.1).
+        /// more bits such a host can get around every limit per address, because it counts as many
+        /// addresses; with fewer bits several hosts count as one address and share its limit. An
+        /// IPv4 address counts alone, also if it is mapped into IPv6 (::ffff:192.0.2.1).
         pub ipv6_prefix_bits, with_ipv6_prefix_bits: u32 = 64, 32_u64 => 128_u64;
         /// The maximum number of bytes that partly received frames of all connections may hold
         /// together. If a frame would exceed this maximum, its connection is closed.
         pub assembly_bytes, with_assembly_bytes: usize = 256 * 1024 * 1024, 1_u64 => MAX_BYTES;
         /// The maximum number of bytes that the transfers of all connections use: an eighth of it
-        /// for the names of listed directories, half of the rest for bytes that were read to be
-        /// sent, half for bytes that peers may send and that are not written. One address (see
-        /// ipv6_prefix_bits) gets at most a quarter of each half. A transfer that finds no memory
-        /// waits for its turn, and its peer is told that it works. A directory whose names (about
-        /// 80 bytes a file) take more than half of the eighth is read again for each part of that
-        /// size.
+        /// for the names of listed directories, half of the rest for bytes that were read from
+        /// files, to be sent or compared, and half for bytes that peers have been permitted to send
+        /// and that are not written to the disk yet. One address (see ipv6_prefix_bits) gets at
+        /// most a quarter of each half. A transfer that finds no memory waits for its turn;
+        /// meanwhile Posthouse tells the peer that the transfer is still active. A directory whose
+        /// names (about 80 bytes a file) take more than half of the eighth is read again for each
+        /// part of that size.
         pub file_memory_bytes, with_file_memory_bytes: usize =
             256 * 1024 * 1024, 1_u64 => MAX_BYTES;
+        /// The maximum number of files that the transfers of all connections have open at the same
+        /// time, half of them to send and half to receive: 2 to 1000000 (1 counts as 2). One
+        /// address (see ipv6_prefix_bits) gets at most a quarter of each half. A file that was
+        /// offered is not open until the peer accepts it. A transfer that finds no place waits for
+        /// its turn, and its peer is told that it works. 0: on Linux what the limit of descriptors
+        /// of the process (`ulimit -n`, at the start of the endpoint) leaves beside max_connections
+        /// and the completion port, at least a quarter of that limit, at most 65536; elsewhere
+        /// 16384. An open file takes a descriptor, and less than 1 KiB.
+        pub max_open_files, with_max_open_files: usize = 0, 0_u64 => MAX_CONNECTIONS;
         /// The time for connections to close gracefully in a shutdown, in ms. Connections that
         /// remain after it are reset. This time applies if the program `posthouse` gets Ctrl-C or
         /// SIGTERM, and if the last Endpoint handle is dropped. A call of Endpoint::shutdown gives
@@ -292,10 +304,11 @@ options! {
         /// required hello.
         pub close_timeout_ms, with_close_timeout_ms: u64 = 5_000, 1_u64 => DAY_MS;
         /// The time after which the connection of a peer that has ended its stream is closed
-        /// although this side does not read (paused reading, a full send queue), in ms. While a
-        /// request of the peer is unanswered, the time begins with the answer; after ten times as
-        /// long the connection is closed in any case. 0: only when reading resumes. A reset closes
-        /// the connection at once.
+        /// although this side does not read (paused reading, a full send queue), in ms. If a
+        /// request of the peer is unanswered when the peer ends its stream, the time begins only
+        /// with the answer; but ten times this time after this side has learned of the end of the
+        /// stream, the connection is closed in any case. 0: only when reading resumes. A reset
+        /// closes the connection at once.
         pub paused_end_timeout_ms, with_paused_end_timeout_ms: u64 = 60_000, 0_u64 => DAY_MS;
         /// The maximum number of requests that wait for their replies, in each direction. If that
         /// many wait, a further request fails at once: this side's request with
@@ -304,7 +317,8 @@ options! {
         pub max_requests, with_max_requests: usize = 1024, 0_u64 => 1_000_000_u64;
         /// The maximum number of file transfers that each side can have begun at the same time on
         /// the connection, 0 to 100. Further transfers that this side begins wait; those that the
-        /// peer begins are rejected as busy. 0: the peer can begin none.
+        /// peer begins are rejected as busy. 0: the peer can begin none, and this side can begin
+        /// one at a time.
         pub max_transfers, with_max_transfers: usize = 16, 0_u64 => 100_u64;
         /// The idle time-out of file transfers, in ms. If the peer sends no frame of any transfer
         /// for this time, the transfers that wait for it are cancelled.
@@ -378,6 +392,27 @@ impl EndpointOptions {
             max => max,
         };
         Bounds { max_unadmitted, max_per_address: self.max_connections_per_address }
+    }
+
+    /// Returns the maximum number of open files of transfers, if the process can have this number
+    /// of descriptors.
+    pub(crate) fn max_open_files_of(&self, max_descriptors: Option<u64>) -> usize {
+        /// The most files that are useful to have open.
+        const MOST: u64 = 65_536;
+        /// The descriptors of the listeners, of the log, and of operations on directories.
+        const RESERVED: u64 = 256;
+        /// The descriptors of a worker.
+        const OF_A_WORKER: u64 = 8;
+
+        if self.max_open_files > 0 {
+            return self.max_open_files.max(2);
+        }
+        let Some(max) = max_descriptors else { return 16_384 };
+        let connections = self.max_connections + self.admission_bounds().max_evicted();
+        let others = number(connections) + RESERVED + OF_A_WORKER * number(self.io_workers_here());
+        // With a limit that is too low for the connections, files get a part of it.
+        let files = max.saturating_sub(others).max(max / 4).clamp(2, MOST);
+        files as usize
     }
 
     /// Returns the number of I/O workers on this machine.

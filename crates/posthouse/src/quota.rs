@@ -95,6 +95,21 @@ impl Quota {
             && (then.directories <= self.max_files || added.directories == 0)
     }
 
+    /// Returns the numbers of bytes and files by which the quota would be exceeded if this amount
+    /// was reserved. The maximum stands for an amount that could never be reserved.
+    pub(crate) fn missing_room(&self, amount: Amount) -> (u64, u64) {
+        let used = lock(&self.used);
+        let mut then = used.counted;
+        then.add(used.reserved);
+        then.add(amount);
+        let max_bytes = if self.max_bytes == u64::MAX { u128::MAX } else { self.max_bytes.into() };
+        if amount.bytes > max_bytes || amount.files > self.max_files {
+            return (u64::MAX, u64::MAX);
+        }
+        let bytes = u64::try_from(then.bytes.saturating_sub(max_bytes)).unwrap_or(u64::MAX);
+        (bytes, then.files.saturating_sub(self.max_files))
+    }
+
     /// Takes the result of a new count. `before` is [`Used::spent`] when the count began. Files
     /// that arrived during the count, and data that active transfers have written, may count
     /// twice: too much is safer than too little.

@@ -54,8 +54,8 @@ pub enum Opened {
     },
     /// The record is not whole.
     Partial {
-        /// The number of bytes that `records`, the argument of the method, must have before the
-        /// next attempt. It is more than `records` has now.
+        /// The number of bytes that the argument `records` of [`RecordLayer::open`] must have
+        /// before the next attempt. It is more than `records` has now.
         needed: usize,
     },
     /// The peer has ended its side of the stream.

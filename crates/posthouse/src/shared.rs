@@ -23,8 +23,8 @@ use crate::stats::Counts;
 use crate::sync::{
     Arc, AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, OnceLock, Ordering, Weak,
 };
+use crate::transfers::budgets::FileBudgets;
 use crate::transfers::hash_cache::HashCache;
-use crate::transfers::memory::FileMemory;
 use crate::transfers::walks::Walks;
 
 pub(crate) use strands::{SlotState, Strands};
@@ -62,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) everyone: Arc<Members>,
     pub(crate) stats: Arc<Counts>,
     pub(crate) assembly_budget: AssemblyBudget,
-    pub(crate) file_memory: FileMemory,
+    pub(crate) file_budgets: FileBudgets,
     pub(crate) walks: Arc<Walks>,
     pub(crate) hash_cache: HashCache,
     pub(crate) lifecycle: Lifecycle,
@@ -211,7 +211,11 @@ impl Shared {
             everyone: Members::new("everyone", lanes),
             stats: Arc::default(),
             assembly_budget: AssemblyBudget::default(),
-            file_memory: FileMemory::new(options.file_memory_bytes - walks_bytes, this),
+            file_budgets: FileBudgets::new(
+                options.file_memory_bytes - walks_bytes,
+                options.max_open_files_of(port.max_descriptors()),
+                this,
+            ),
             walks: Walks::new(walks_bytes as u64, this),
             hash_cache: HashCache::default(),
             lifecycle: Lifecycle::new(selected.io_workers, port.notify()),

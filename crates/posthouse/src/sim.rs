@@ -160,8 +160,8 @@ impl World {
     }
 
     /// Returns the disk of this name, and creates it at the first call. [`Disk::directory`] opens
-    /// it. The part of a received file is removed a moment after the file appears: call
-    /// [`settle`](Self::settle) before you check for parts.
+    /// it. The part file of a received file is removed a moment after the file appears: call
+    /// [`settle`](Self::settle) before you check that no part file is left.
     pub fn disk(&self, name: &str) -> Disk {
         Disk(self.network.disk(name))
     }
@@ -240,7 +240,8 @@ impl World {
         self.network.random()
     }
 
-    /// Returns the number of times that each fault has happened, for the framework's own campaign.
+    /// Returns the number of times that each fault has happened. It is meant for the framework's
+    /// own simulated tests (`posthouse sim`).
     #[doc(hidden)]
     pub fn fault_counts(&self) -> posthouse_io::sim::FaultCounts {
         self.network.fault_counts()

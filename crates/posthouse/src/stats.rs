@@ -109,6 +109,9 @@ pub struct Stats {
     /// their peers;
     /// see [`file_memory_bytes`](crate::EndpointOptions::file_memory_bytes).
     pub file_memory_bytes: u64,
+    /// The number of files that transfers have open, or are about to open; see
+    /// [`max_open_files`](crate::EndpointOptions::max_open_files).
+    pub open_files: u64,
     /// The number of operations submitted to the completion port.
     pub operations_submitted: u64,
     /// The number of completed operations. At rest it equals the number of submitted ones. After

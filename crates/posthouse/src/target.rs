@@ -66,7 +66,7 @@ impl Target {
     }
 
     /// Sets the record layer of the connection. This method is not part of the stable interface.
-    /// Encryption will use it, and the tests set a record layer with it that cuts the stream at
+    /// Encryption will use it. The tests use it to set a record layer that cuts the stream at
     /// random.
     #[doc(hidden)]
     #[must_use]

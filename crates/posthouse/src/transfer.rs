@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use posthouse_wire::{DeliveryId, EntryKind, Replace, Retry, abort_code};
+use posthouse_wire::{DeliveryId, EntryKind, Replace, abort_code};
 
 use crate::directory::Directory;
 use crate::sync::{Arc, AtomicU64, OnceLock, Ordering};
@@ -64,8 +64,8 @@ impl<'a> Offer<'a> {
     }
 
     /// Returns whether the peer permits that the file replaces another one of the same name. This
-    /// side does not replace files: the offer then fails with
-    /// [`MayNotReplace`](TransferErrorKind::MayNotReplace).
+    /// side never replaces a file: if the peer permits it and a file of that name with other
+    /// content exists, the offer fails with [`MayNotReplace`](TransferErrorKind::MayNotReplace).
     pub fn may_replace(&self) -> bool {
         self.facts.replace == Replace::Permitted
     }
@@ -106,7 +106,8 @@ impl Source {
     }
 
     /// Sets the number that names the delivery. Give the same random number to every attempt at one
-    /// file: the receiver logs it, and confirms it. Default: a new random number for each call.
+    /// file: the receiver logs it, and confirms it. Default: a new random number for each transfer
+    /// of the source.
     #[must_use]
     pub fn delivery_id(mut self, id: DeliveryId) -> Self {
         self.delivery_id = Some(id);
@@ -353,7 +354,7 @@ pub enum TransferErrorKind {
     Changed,
     /// The disk failed, or the system denied access to the file.
     Disk,
-    /// The receiver drains: it ends what has begun and begins nothing more.
+    /// The receiver drains: it completes the transfers that have begun, and begins no more.
     Draining,
     /// The directory that receives the files is not there.
     NoInbox,
@@ -361,8 +362,9 @@ pub enum TransferErrorKind {
     NameUnstorable,
     /// The file was replaced by another one while it was sent.
     Replaced,
-    /// A file of that name with other content exists, and the receiver does not permit that the
-    /// offered file replaces it.
+    /// A file of that name with other content exists. The sender permits that the offered file
+    /// replaces it ([`Offer::may_replace`]), and the receiver does not. (Without that permission of
+    /// the sender the error is [`Exists`](Self::Exists).)
     MayNotReplace,
     /// The peer broke the transfer protocol.
     Protocol,
@@ -453,12 +455,6 @@ impl TransferError {
     /// Returns whether the peer reported the error; otherwise this side found it.
     pub fn is_by_peer(&self) -> bool {
         self.by_peer
-    }
-
-    /// Returns the advice of the protocol: whether the same attempt may succeed later, only after a
-    /// change of the file, or never.
-    pub fn retry(&self) -> Retry {
-        abort_code::retry(self.code())
     }
 
     /// Returns whether the same attempt may succeed within a short time without any change.

@@ -1,7 +1,7 @@
 //! The transfers of a connection.
 
+pub(crate) mod budgets;
 pub(crate) mod driver;
 pub(crate) mod hash_cache;
-pub(crate) mod memory;
 pub(crate) mod walks;
 mod write_queue;

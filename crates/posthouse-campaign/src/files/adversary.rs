@@ -80,10 +80,18 @@ impl Sending {
                     sender.grant(Vec::new());
                     continue;
                 }
-                SenderAction::Free(_) | SenderAction::Notify(_) | SenderAction::Release => continue,
+                SenderAction::NeedFile => {
+                    sender.grant_file();
+                    continue;
+                }
+                SenderAction::Close
+                | SenderAction::Free(_)
+                | SenderAction::Notify(_)
+                | SenderAction::Release => continue,
             };
             let outcome = match op {
                 SenderOp::Open => DiskOutcome::Opened { facts, known: None },
+                SenderOp::Reopen => DiskOutcome::Reopened { facts, same_file: true, known: None },
                 SenderOp::Metadata => DiskOutcome::Metadata(facts),
                 SenderOp::Read { offset, bytes, .. } => {
                     DiskOutcome::Read(content[offset as usize..][..bytes].to_vec())

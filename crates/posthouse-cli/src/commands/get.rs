@@ -1,17 +1,18 @@
 //! `posthouse get`: files from a server.
 
+use std::collections::VecDeque;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
-use posthouse::{Directory, Target};
+use posthouse::{Directory, FileEntry, Target};
 
 use crate::address;
 use crate::failure::{CommandResult, Failure};
 use crate::term::hints;
 use crate::transfer_client::{
-    ConnectFlags, Direction, FileClient, FileJob, JobSource, Listing, NextJob, PARTS_DIRECTORY,
-    RunEnd, TransferFlags, TransferReport, parent_directory,
+    ConnectFlags, Direction, FileClient, FileJob, JobSource, ListCursor, NextJob, PARTS_DIRECTORY,
+    TransferFlags, TransferReport, parent_directory,
 };
 use posthouse::Escaped;
 
@@ -27,6 +28,9 @@ use posthouse::Escaped;
 ///
 /// The exit code is 0 if every file was received and verified, 1 if a file failed (stderr has the
 /// reason), 2 for wrong usage, and 130 after an interruption.
+///
+/// The server's list of files is read while files arrive, at most 10000 names ahead, so the totals
+/// of the progress grow with a longer list.
 #[derive(Debug, Args)]
 #[command(override_usage = "posthouse get [OPTIONS] <ADDR> <NAME...|--all>")]
 #[command(group = ArgGroup::new("what").args(["names", "all"]).required(true))]
@@ -72,10 +76,42 @@ struct WantedFile {
     path: Option<Box<str>>,
 }
 
-/// The jobs for all files to get.
+/// The number of names waiting for their transfer at which no further page of names is requested,
+/// so that a server cannot fill the memory with its list. A page has at most 1 MiB.
+const MAX_WAITING_NAMES: usize = 10_000;
+
+/// The jobs for all files to get, as far as they are known: the server's list is read while files
+/// are transferred.
 struct GetJobs {
-    directory: Directory,
-    files: std::vec::IntoIter<WantedFile>,
+    destination: Destination,
+    /// The `-o` of the command line.
+    output: PathBuf,
+    files: VecDeque<WantedFile>,
+    /// The names that are not looked up yet. The first one is being looked up.
+    lookups: VecDeque<Lookup>,
+    failure: Option<Failure>,
+}
+
+/// The look-up of the files to get in the server's list.
+struct Lookup {
+    cursor: ListCursor,
+    /// The name on the command line: a file, or a directory. `None` means all files.
+    name: Option<String>,
+    /// True exactly when the list had a file.
+    has_found: bool,
+}
+
+impl Lookup {
+    fn all() -> Self {
+        Self { cursor: ListCursor::new(""), name: None, has_found: false }
+    }
+
+    fn named(name: &str) -> Self {
+        let name = name.replace(MAIN_SEPARATOR, "/");
+        let name = name.trim_end_matches('/');
+        let cursor = ListCursor::new(&format!("{name}/"));
+        Self { cursor, name: Some(name.to_owned()), has_found: false }
+    }
 }
 
 impl Get {
@@ -85,64 +121,23 @@ impl Get {
         let policy = self.transfer.retry_policy();
         let terminal = report.terminal().clone();
         let mut client = FileClient::start(&self.target, &self.connect, policy, terminal)?;
-        let files = self.find_files(&mut client, &mut report, &destination)?;
-        let mut jobs = GetJobs { directory: destination.directory, files: files.into_iter() };
-        let end = match jobs.remaining() {
-            0 => RunEnd::Complete,
-            _ => client.transfer(&mut jobs, &mut report, Duration::ZERO),
+        let parts = destination.path.join(PARTS_DIRECTORY);
+        let mut jobs = GetJobs {
+            destination,
+            output: self.output.clone(),
+            files: VecDeque::new(),
+            lookups: match self.all {
+                true => [Lookup::all()].into(),
+                false => self.names.iter().map(|name| Lookup::named(name)).collect(),
+            },
+            failure: None,
         };
+        let end = client.transfer(&mut jobs, &mut report, Duration::ZERO);
         let result = report.close(&end);
         let ended = client.shutdown();
         // This fails, as intended, if the directory still holds the part of an unfinished file.
-        let _ = std::fs::remove_dir(destination.path.join(PARTS_DIRECTORY));
+        let _ = std::fs::remove_dir(parts);
         ended.and(result)
-    }
-
-    /// Finds the files to get. A name that the server does not list is also taken for a file.
-    fn find_files(
-        &self,
-        client: &mut FileClient,
-        report: &mut TransferReport,
-        destination: &Destination,
-    ) -> CommandResult<Vec<WantedFile>> {
-        let mut files = Vec::new();
-        if self.all {
-            let listed = client.list("", |entry| {
-                report.expect_file(entry.size);
-                files.push(WantedFile { name: entry.name, path: None });
-                Ok(())
-            })?;
-            return match listed {
-                Listing::Complete => Ok(files),
-                Listing::Refused(why) => Err(Failure::runtime(why)),
-            };
-        }
-        for name in &self.names {
-            let name = name.replace(MAIN_SEPARATOR, "/");
-            let name = name.trim_end_matches('/');
-            let before = files.len();
-            // If the server refuses to list, the name is taken for a file.
-            client.list(&format!("{name}/"), |entry| {
-                report.expect_file(entry.size);
-                files.push(WantedFile { name: entry.name, path: None });
-                Ok(())
-            })?;
-            if files.len() == before {
-                // The name of a file, or of nothing. In the second case the request for it fails.
-                report.expect_file(0);
-                let path = destination.file_name.as_deref().map(Box::from);
-                files.push(WantedFile { name: name.into(), path });
-            } else if destination.file_name.is_some() {
-                let output = Escaped(self.output.as_path());
-                return Err(Failure::usage(format!(
-                    "{} is a directory on the server, but {output} is not a directory here; \
-                     create it: {}",
-                    Escaped(name),
-                    hints::make_directory(output)
-                )));
-            }
-        }
-        Ok(files)
     }
 
     fn destination(&self) -> CommandResult<Destination> {
@@ -177,14 +172,95 @@ fn ends_with_separator(path: &Path) -> bool {
     last.is_some_and(|byte| std::path::is_separator(char::from(*byte)))
 }
 
+impl GetJobs {
+    fn add(&mut self, file: WantedFile, bytes: u64, report: &mut TransferReport) {
+        report.expect_file(bytes);
+        self.files.push_back(file);
+    }
+
+    /// Ends the look-ups. The files that were found are still transferred.
+    fn fail(&mut self, failure: Failure) {
+        self.failure = Some(failure);
+        self.lookups.clear();
+    }
+
+    /// Ends the first look-up. A name that the server does not list is also taken for a file.
+    fn end_lookup(&mut self, report: &mut TransferReport) {
+        if let Some(Lookup { name: Some(name), has_found: false, .. }) = self.lookups.pop_front() {
+            // The name of a file, or of nothing. In the second case the request for it fails.
+            let path = self.destination.file_name.as_deref().map(Box::from);
+            self.add(WantedFile { name: name.into(), path }, 0, report);
+        }
+    }
+
+    fn take_page(&mut self, page: Vec<FileEntry>, server: &Target, report: &mut TransferReport) {
+        let Some(lookup) = self.lookups.front_mut() else { return };
+        let listed = match lookup.cursor.take(page, server) {
+            Ok(listed) => listed,
+            Err(violation) => return self.fail(violation),
+        };
+        lookup.has_found |= !listed.files.is_empty();
+        if let (Some(name), true) = (&lookup.name, lookup.has_found)
+            && self.destination.file_name.is_some()
+        {
+            let output = Escaped(self.output.as_path());
+            let failure = Failure::usage(format!(
+                "{} is a directory on the server, but {output} is not a directory here; \
+                 create it: {}",
+                Escaped(&**name),
+                hints::make_directory(output)
+            ));
+            return self.fail(failure);
+        }
+        for entry in listed.files {
+            self.add(WantedFile { name: entry.name, path: None }, entry.size, report);
+        }
+        if listed.is_last {
+            self.end_lookup(report);
+        }
+    }
+}
+
 impl JobSource for GetJobs {
     fn next(&mut self, _: Instant) -> NextJob {
-        let Some(WantedFile { name, path }) = self.files.next() else { return NextJob::End };
+        let Some(WantedFile { name, path }) = self.files.pop_front() else {
+            return if self.lookups.is_empty() { NextJob::End } else { NextJob::AfterPage };
+        };
         let path = path.unwrap_or_else(|| name.clone());
-        NextJob::Job(FileJob { directory: self.directory.clone(), path, name })
+        NextJob::Job(FileJob { directory: self.destination.directory.clone(), path, name })
     }
 
     fn remaining(&self) -> usize {
         self.files.len()
+    }
+
+    fn wanted_page(&self) -> Option<&str> {
+        let lookup = self.lookups.front()?;
+        (self.files.len() < MAX_WAITING_NAMES).then(|| lookup.cursor.after())
+    }
+
+    fn on_page(
+        &mut self,
+        page: Result<Vec<FileEntry>, String>,
+        server: &Target,
+        report: &mut TransferReport,
+    ) {
+        let Some(lookup) = self.lookups.front() else { return };
+        match page {
+            Ok(page) => self.take_page(page, server, report),
+            Err(why) if lookup.name.is_none() || lookup.has_found => {
+                self.fail(Failure::runtime(why));
+            }
+            // If the server refuses to list, the name is taken for a file.
+            Err(_) => self.end_lookup(report),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.lookups.is_empty() && self.failure.is_none()
+    }
+
+    fn take_failure(&mut self) -> Option<Failure> {
+        self.failure.take()
     }
 }

@@ -111,7 +111,7 @@ impl Send {
                 let text = "interrupted before there was a connection to";
                 Err(Failure::runtime(format!("{text} {}", self.target)))
             }
-            RunEnd::Complete | RunEnd::GaveUp(_) => result,
+            RunEnd::Complete | RunEnd::NotAllFound(_) | RunEnd::GaveUp(_) => result,
         };
         client.shutdown().and(result)
     }

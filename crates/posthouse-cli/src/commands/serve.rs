@@ -16,6 +16,7 @@ use posthouse::{Endpoint, Framing, Handler, ListenError, StartError, Stats};
 use crate::bind_policy::{self, Access};
 use crate::echo::Echo;
 use crate::failure::{CommandResult, Failure};
+use crate::peer_lines::{self, PEER_LINES};
 use crate::settings::{IoFlags, Settings};
 use crate::term::stdout;
 use crate::{address, key_file, rlimit, signals};
@@ -30,7 +31,8 @@ use line_writer::LineWriter;
 /// resumes where it stopped.
 ///
 /// The first line on stdout shows the addresses and the command that sends a file. After it, each
-/// transferred file is a line on stdout, and each failed transfer is a line on stderr.
+/// transferred file is a line on stdout, and each failed transfer is a line on stderr. If peers
+/// cause too many lines, the rest is counted (see --line-rate).
 ///
 /// The server echoes every message and answers every request with its payload. Without --dir it
 /// does nothing else: it is an echo server for measurements and for testing clients.
@@ -88,6 +90,11 @@ pub(crate) struct Serve {
     /// Admit everyone without a secret, also from other machines
     #[arg(long, conflicts_with = "key_file")]
     open: bool,
+    /// The maximum number of lines about peers per second, on stdout, on stderr and in the log at
+    /// the level info. 50 times as many may come at once; a line of more than 200 bytes counts as
+    /// several. Within a second, a line says how many were not shown. 0 means no limit
+    #[arg(long, value_name = "N", default_value_t = peer_lines::DEFAULT_LINES_PER_SECOND)]
+    line_rate: u32,
     /// Print statistics to stderr at this interval, in seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     stats: Option<u64>,
@@ -105,7 +112,8 @@ impl Serve {
         }
         bind_policy::check(&settings.listeners, self.access())?;
         rlimit::raise_open_files();
-        let (lines, writer) = line_writer::channel();
+        PEER_LINES.limit(self.line_rate, Instant::now());
+        let (lines, writer) = line_writer::channel(&PEER_LINES);
         match self.directory.open(&settings.listeners, &lines)? {
             None => self.serve(&self.start(|| Echo, &settings)?, &settings, None),
             Some(server) => {

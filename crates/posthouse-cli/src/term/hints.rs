@@ -15,7 +15,7 @@ pub(crate) fn make_key(path: impl Display) -> String {
         // Not every Windows has a command that writes random text with one byte a letter.
         format!("write 32 random letters and digits into {path}")
     } else {
-        format!("make one with `head -c 32 /dev/urandom | base64 > {path}`")
+        format!("make one with `(umask 077; head -c 32 /dev/urandom | base64 > {path})`")
     }
 }
 

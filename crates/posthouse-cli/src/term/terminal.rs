@@ -25,14 +25,14 @@ pub(crate) struct Terminal {
     output: Output,
 }
 
-/// The output besides the results on stdout.
+/// The choice of what the program shows on stderr, besides the results on stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Output {
-    /// Errors only.
+    /// Shows errors and nothing else.
     Errors,
-    /// Errors and other messages.
+    /// Shows errors and other messages.
     Messages,
-    /// Errors, other messages, and progress bars.
+    /// Shows errors, other messages, and progress bars.
     Bars,
 }
 

@@ -9,7 +9,7 @@ use posthouse::{
     TransferError, TransferHandle,
 };
 
-use super::{Backoff, ConnectFlags, RetryPolicy, earliest};
+use super::{Backoff, ConnectFlags, ListCursor, RetryPolicy, earliest};
 use crate::failure::{CommandResult, Failure};
 use crate::term::terminal::Terminal;
 use crate::{key_file, rlimit, signals};
@@ -20,7 +20,7 @@ const NOT_ADMITTED: u16 = 5;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A page of the server's list of files, or the reason why the server did not send it.
-type Page = Result<Vec<FileEntry>, TransferError>;
+pub(super) type Page = Result<Vec<FileEntry>, TransferError>;
 
 /// An event of the connection. Events are in the order in which they happened.
 #[derive(Debug)]
@@ -281,32 +281,34 @@ impl FileClient {
         prefix: &str,
         mut each: impl FnMut(FileEntry) -> CommandResult,
     ) -> CommandResult<Listing> {
-        let mut after = name_before(prefix);
+        let mut cursor = ListCursor::new(prefix);
         loop {
-            let page = match self.fetch_page(&after)? {
+            let page = match self.fetch_page(cursor.after())? {
                 Ok(page) => page,
-                Err(error) => {
-                    let text = format!("{} does not list its files: {error}", self.target);
-                    return Ok(Listing::Refused(text));
-                }
+                Err(error) => return Ok(Listing::Refused(self.why_not_listed(&error))),
             };
-            let Some(first) = page.first() else { return Ok(Listing::Complete) };
-            if *first.name <= *after {
-                // The listing would never end.
-                let text = "violates the protocol: it lists the same files again and again";
-                return Err(Failure::runtime(format!("{} {text}", self.target)));
-            }
-            for entry in page {
-                if *entry.name > *prefix && !entry.name.starts_with(prefix) {
-                    return Ok(Listing::Complete);
-                }
-                after.clear();
-                after.push_str(&entry.name);
-                if entry.name.starts_with(prefix) {
-                    each(entry)?;
-                }
+            let listed = cursor.take(page, &self.target)?;
+            listed.files.into_iter().try_for_each(&mut each)?;
+            if listed.is_last {
+                return Ok(Listing::Complete);
             }
         }
+    }
+
+    pub(super) fn why_not_listed(&self, error: &TransferError) -> String {
+        format!("{} does not list its files: {error}", self.target)
+    }
+
+    /// Requests the first files after a name; they come as an [`Event::Listed`]. Returns false if
+    /// the queue of the connection is full.
+    pub(super) fn request_page(&self, peer: PeerId, after: &str) -> bool {
+        let after = after.to_owned();
+        self.run_on_peer(peer, move |peer, forwarder| {
+            peer.list_files(&after, move |_, listed| {
+                forwarder.forward(Event::Listed(listed));
+                Ok(())
+            });
+        })
     }
 
     /// Fetches the first files after a name, as long as the retry policy allows another attempt.
@@ -316,13 +318,7 @@ impl FileClient {
                 self.wait_for_page(None)?;
                 continue;
             };
-            let name = after.to_owned();
-            let requested = self.run_on_peer(peer, move |peer, forwarder| {
-                peer.list_files(&name, move |_, listed| {
-                    forwarder.forward(Event::Listed(listed));
-                    Ok(())
-                });
-            });
+            let requested = self.request_page(peer, after);
             let mut page = None;
             while requested && page.is_none() && self.peer().is_some() {
                 page = self.wait_for_page(None)?;
@@ -422,35 +418,4 @@ fn explained(why: &DisconnectReason) -> String {
         return format!("{text}; both sides need the same key, see --key-file");
     }
     text
-}
-
-/// Returns the last name in order before all names that begin with the prefix.
-fn name_before(prefix: &str) -> String {
-    let mut before = prefix.to_owned();
-    let Some(last) = before.pop() else { return before };
-    let previous = (0..u32::from(last)).rev().find_map(char::from_u32);
-    if let Some(previous) = previous {
-        before.push(previous);
-        before.push(char::MAX);
-    }
-    before
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listing_by_prefix_begins_right_before_the_first_name_that_has_it() {
-        assert_eq!(name_before(""), "");
-        for prefix in ["a", "build/", "ü", "\u{e000}", "\u{1}"] {
-            let before = name_before(prefix);
-            assert!(*before < *prefix, "{prefix:?} {before:?}");
-            for name in ["a", "build/", "b", "build/0", "bu", "build-x", "ü", "\u{d7ff}z"] {
-                let listed = *name > *before;
-                assert!(listed || !name.starts_with(prefix), "{name:?} begins with {prefix:?}");
-            }
-        }
-        assert!(*name_before("b") > *"azzzz", "names before the prefix are not listed");
-    }
 }

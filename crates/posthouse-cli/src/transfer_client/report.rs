@@ -115,6 +115,9 @@ struct Counts {
     expected_files: u64,
     #[serde(skip)]
     expected_bytes: u64,
+    /// True exactly when the run ended before all files were known.
+    #[serde(skip)]
+    has_unknown: bool,
     /// The number of transferred files that the receiver already had.
     #[serde(skip)]
     already_there: u64,
@@ -147,7 +150,7 @@ struct TotalLine<'a> {
     counts: &'a Counts,
     seconds: f64,
     interrupted: bool,
-    error: Option<&'a str>,
+    error: Option<String>,
 }
 
 impl TransferReport {
@@ -199,6 +202,11 @@ impl TransferReport {
     /// Adds the number of files that were not even started.
     pub(super) fn add_untried(&mut self, count: usize) {
         self.counts.left += count as u64;
+    }
+
+    /// Notes that the run ended before all files were known.
+    pub(super) fn add_unknown(&mut self) {
+        self.counts.has_unknown = true;
     }
 
     /// Adds a file that has ended, with its last attempt.
@@ -274,17 +282,28 @@ impl TransferReport {
     /// Ends the report, and returns the result of the command.
     pub(crate) fn close(&mut self, end: &RunEnd) -> CommandResult {
         self.bars.clear();
+        let missing = self.counts.failed + self.counts.left;
+        let all = self.counts.files + missing;
         match self.style {
             ReportStyle::Quiet | ReportStyle::Lines => {}
             ReportStyle::Json => self.terminal.json(&self.total(end)),
+            // The failure says everything.
+            ReportStyle::Summary if all == 0 && matches!(end, RunEnd::NotAllFound(_)) => {}
             ReportStyle::Summary => self.terminal.line(&self.summary()),
         }
-        let missing = self.counts.failed + self.counts.left;
         let verb = self.direction.participle();
-        let what = format!("{missing} of {} not {verb}", files(self.counts.files + missing));
+        let mut what = format!("{missing} of {} not {verb}", files(all));
+        if self.counts.has_unknown {
+            what.push_str(", and the server's list was not read to its end");
+        }
         let again = "run the same command again to resume";
         match end {
-            RunEnd::Complete | RunEnd::Interrupted if missing == 0 => Ok(()),
+            RunEnd::NotAllFound(failure) if missing == 0 => Err(failure.clone()),
+            RunEnd::NotAllFound(failure) => {
+                Err(Failure::runtime(format!("{failure}; {what}, for the reasons above")))
+            }
+            RunEnd::Complete if missing == 0 => Ok(()),
+            RunEnd::Interrupted if missing == 0 && !self.counts.has_unknown => Ok(()),
             RunEnd::Complete if self.counts.failed_for_now > 0 => {
                 Err(Failure::runtime(format!("{what}, for the reasons above; {again}")))
             }
@@ -308,7 +327,8 @@ impl TransferReport {
             seconds: self.started.elapsed().as_secs_f64(),
             interrupted: matches!(end, RunEnd::Interrupted),
             error: match end {
-                RunEnd::GaveUp(gave_up) => Some(gave_up.why()),
+                RunEnd::GaveUp(gave_up) => Some(gave_up.why().into()),
+                RunEnd::NotAllFound(failure) => Some(failure.to_string()),
                 RunEnd::Complete | RunEnd::Interrupted => None,
             },
         }

@@ -4,16 +4,18 @@
 use std::time::{Duration, Instant};
 
 use posthouse::{
-    Destination, Directory, FinishedTransfer, Source, TransferError, TransferErrorKind,
-    TransferHandle,
+    Destination, Directory, FileEntry, FinishedTransfer, PeerId, Source, Target, TransferError,
+    TransferErrorKind, TransferHandle,
 };
 
-use super::client::{Event, FileClient, GaveUp};
+use super::client::{Event, FileClient, GaveUp, Page};
 use super::report::{Attempt, Direction, FileEnd, TransferReport};
 use super::{earliest, pause_after};
+use crate::failure::Failure;
 use crate::term::terminal::FileProgress;
 
-/// The maximum number of transfers in flight: as many as a server accepts by default.
+/// The maximum number of transfers in flight, a request for a page of names included: as many as a
+/// server accepts by default.
 const MAX_IN_FLIGHT: usize = 16;
 /// The maximum number of jobs that wait for a retry. While there are this many, no new job is
 /// taken.
@@ -46,6 +48,8 @@ pub(crate) enum NextJob {
     Failed(String, String),
     /// There is no job before this time.
     NotBefore(Instant),
+    /// There is no job before the wanted page of the server's list has arrived.
+    AfterPage,
     /// There are no more jobs.
     End,
 }
@@ -56,6 +60,31 @@ pub(crate) trait JobSource {
 
     /// Returns the number of remaining jobs, as far as it is known.
     fn remaining(&self) -> usize;
+
+    /// Returns the name after which the source wants the next page of the server's list of files.
+    fn wanted_page(&self) -> Option<&str> {
+        None
+    }
+
+    /// Takes the wanted page, or the reason why the server does not send it. Announces the files to
+    /// the report.
+    fn on_page(
+        &mut self,
+        _page: Result<Vec<FileEntry>, String>,
+        _server: &Target,
+        _report: &mut TransferReport,
+    ) {
+    }
+
+    /// Returns true if the source knows all its jobs.
+    fn is_complete(&self) -> bool {
+        true
+    }
+
+    /// Returns the reason why the source ended without knowing all its jobs.
+    fn take_failure(&mut self) -> Option<Failure> {
+        None
+    }
 }
 
 /// The end of a run.
@@ -63,6 +92,9 @@ pub(crate) trait JobSource {
 pub(crate) enum RunEnd {
     /// Every file was transferred, or failed for good.
     Complete,
+    /// Every file that the source found was transferred, or failed for good. The source could not
+    /// find all of them, for this reason.
+    NotAllFound(Failure),
     /// The user interrupted the run.
     Interrupted,
     /// There is no connection and will be none.
@@ -120,11 +152,20 @@ impl Job {
     }
 }
 
+/// The request for the next page of the server's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PageRequest {
+    /// There is none, and the next one is due at this time.
+    Waiting(Instant),
+    InFlight,
+}
+
 struct Run<'a> {
     client: &'a mut FileClient,
     source: &'a mut dyn JobSource,
     report: &'a mut TransferReport,
     phase: Phase,
+    page: PageRequest,
     /// The jobs in the order in which they were taken.
     jobs: Vec<Job>,
     last_number: u64,
@@ -146,6 +187,7 @@ impl FileClient {
             source,
             report,
             phase: Phase::Taking,
+            page: PageRequest::Waiting(Instant::now()),
             jobs: Vec::new(),
             last_number: 0,
             grace,
@@ -170,7 +212,8 @@ impl Run<'_> {
                 Phase::Taking | Phase::Finishing => self.start_jobs(now),
             };
             if self.phase == Phase::Finishing && self.jobs.is_empty() {
-                return Ok(RunEnd::Complete);
+                let failure = self.source.take_failure();
+                return Ok(failure.map_or(RunEnd::Complete, RunEnd::NotAllFound));
             }
             if now >= next_check {
                 next_check = now + interval;
@@ -187,9 +230,36 @@ impl Run<'_> {
     /// Starts as many jobs as there is room for. Returns the time to try again.
     fn start_jobs(&mut self, now: Instant) -> Option<Instant> {
         let peer = self.client.peer()?;
+        let next_request = self.request_page(peer, now);
+        earliest(next_request, self.start_transfers(peer, now))
+    }
+
+    /// Requests the page that the source wants. Returns the time to try again.
+    fn request_page(&mut self, peer: PeerId, now: Instant) -> Option<Instant> {
+        let PageRequest::Waiting(due) = self.page else { return None };
+        let after = self.source.wanted_page()?;
+        if due > now {
+            return Some(due);
+        }
+        if self.count_in_flight() >= MAX_IN_FLIGHT {
+            // The end of a transfer makes room, and the page has precedence over the next transfer.
+            return None;
+        }
+        if self.client.request_page(peer, after) {
+            self.page = PageRequest::InFlight;
+            return None;
+        }
+        // The mailbox of the connection's worker is full.
+        let due = now + pause_after(1);
+        self.page = PageRequest::Waiting(due);
+        Some(due)
+    }
+
+    fn start_transfers(&mut self, peer: PeerId, now: Instant) -> Option<Instant> {
         let mut batch = Vec::new();
         let mut next_start = None;
-        while self.count_in_flight() < MAX_IN_FLIGHT {
+        let pages = usize::from(self.page == PageRequest::InFlight);
+        while self.count_in_flight() + pages < MAX_IN_FLIGHT {
             match self.next_job(now) {
                 Ok(job) => {
                     job.state = JobState::InFlight(now);
@@ -268,6 +338,7 @@ impl Run<'_> {
                 NextJob::Skipped(name, why) => self.report.skipped(&name, why),
                 NextJob::Failed(name, why) => self.report.failed(&name, &why),
                 NextJob::NotBefore(later) => return Err(earliest(next_retry, Some(later))),
+                NextJob::AfterPage => return Err(next_retry),
                 NextJob::End => {
                     self.phase = Phase::Finishing;
                     return Err(next_retry);
@@ -296,11 +367,34 @@ impl Run<'_> {
                 for job in self.jobs.iter_mut().filter(|job| job.in_flight_since().is_some()) {
                     job.state = JobState::Waiting(now);
                 }
+                self.page = PageRequest::Waiting(now);
             }
+            Event::Listed(page) => self.on_page(page),
             Event::Interrupted => self.phase = Phase::Interrupted(Instant::now() + self.grace),
-            Event::Connected | Event::Listed(_) => {}
+            Event::Connected => {}
         }
         Ok(())
+    }
+
+    fn on_page(&mut self, page: Page) {
+        let now = Instant::now();
+        // The answer to a request over a lost connection is not needed: the request is repeated.
+        if self.page != PageRequest::InFlight {
+            return;
+        }
+        let page = match page {
+            Ok(page) => {
+                self.client.on_progress();
+                Ok(page)
+            }
+            Err(error) if error.is_passing() && self.client.backoff.may_retry(now) => {
+                self.page = PageRequest::Waiting(self.client.backoff.next_attempt_at(now));
+                return;
+            }
+            Err(error) => Err(self.client.why_not_listed(&error)),
+        };
+        self.page = PageRequest::Waiting(now);
+        self.source.on_page(page, &self.client.target, self.report);
     }
 
     fn on_finished(&mut self, transfer: &FinishedTransfer) -> Result<(), GaveUp> {
@@ -388,7 +482,7 @@ impl Run<'_> {
     /// Reports the jobs that have not ended, and counts those that remain in the source.
     fn report_unfinished(self, end: &RunEnd) {
         let why = match end {
-            RunEnd::Complete => return,
+            RunEnd::Complete | RunEnd::NotAllFound(_) => return,
             RunEnd::Interrupted => "interrupted",
             RunEnd::GaveUp(gave_up) => gave_up.why(),
         };
@@ -397,6 +491,9 @@ impl Run<'_> {
             self.report.add(&file.name, &attempt, &FileEnd::Unfinished(why));
         }
         self.report.add_untried(self.source.remaining());
+        if !self.source.is_complete() {
+            self.report.add_unknown();
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::fs;
 use std::net::TcpListener;
 
 use super::file_server::FileServerFixture;
+#[cfg(unix)]
+use super::harness::serve;
 use super::harness::{Program, run, wait_until};
 use super::tempdir::{TemporaryDirectory, TemporaryFile};
 
@@ -34,7 +36,7 @@ fn a_key_file_that_is_missing_or_short_says_how_to_make_one() {
         let how = if cfg!(windows) {
             format!("write 32 random letters and digits into {path}")
         } else {
-            format!("make one with `head -c 32 /dev/urandom | base64 > {path}`")
+            format!("make one with `(umask 077; head -c 32 /dev/urandom | base64 > {path})`")
         };
         let ended = run(["list", "127.0.0.1:9", "--key-file", path]).expect(2);
         ended.expect_stderr(&[why, &how]);
@@ -76,5 +78,39 @@ fn nobody_listening_is_told_at_once_unless_retry_says_to_wait() {
     for retry in ["--retry=x", "--retry=-1"] {
         let ended = run(["send", &address, file, retry]).expect(2);
         assert!(ended.stderr.contains("such as 5m"), "{ended:#?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_file_that_others_can_use_is_warned_of() {
+    let key = TemporaryFile::new("open.key", "a secret of many bytes");
+    let (_server, address) = serve(&["--key-file", key.text()]);
+    let address = address.to_string();
+    let bench = ["bench", &address, "-c", "1", "-t", "0.1", "--key-file", key.text()];
+    let warning = |mode: u32| {
+        key.set_mode(mode);
+        run(bench).expect(0)
+    };
+    for mode in [0o600, 0o400] {
+        assert_eq!(warning(mode).stderr, "", "{mode:o}");
+    }
+    for (mode, shown) in [(0o644, "0644"), (0o640, "0640"), (0o604, "0604"), (0o622, "0622")] {
+        let remedy = format!("(mode {shown}); close it: chmod 600 {}", key.text());
+        warning(mode).expect_stderr(&["warning: the key file", key.text(), &remedy]);
+    }
+    let mut server = Program::start(["serve", "--listen", "127.0.0.1:0", "--key-file", key.text()]);
+    assert!(server.stderr_line().contains("(mode 0622)"));
+    server.stdout_line();
+    let listed = run(["list", &address, "--key-file", key.text()]);
+    assert!(listed.stderr.starts_with("warning: the key file "), "{listed:#?}");
+
+    // Only root can give a file away.
+    if rustix::process::geteuid().is_root() {
+        key.set_mode(0o600);
+        std::os::unix::fs::chown(key.text(), Some(4321), None).unwrap();
+        run(bench).expect(0).expect_stderr(&["warning", "another user (uid 4321)"]);
+    } else {
+        eprintln!("NOT TESTED: a key file of another user, which only root can make");
     }
 }

@@ -152,6 +152,17 @@ impl Program {
         at.is_ok_and(|at| at.contains("nanosleep"))
     }
 
+    /// Returns the most resident memory that the program has had.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak_memory_bytes(&self) -> usize {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the process still runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|rest| rest.split_whitespace().next());
+        let kib: usize = number.expect("a line of it").parse().expect("the kernel writes a number");
+        kib << 10
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("the process can be waited for").is_some()
     }

@@ -12,6 +12,8 @@ mod file_server;
 mod foreign_clients;
 mod get;
 mod harness;
+mod hostile_file_server;
+mod hostile_servers;
 mod list;
 mod native_client;
 mod resume;

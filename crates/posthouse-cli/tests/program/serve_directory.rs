@@ -115,3 +115,68 @@ fn a_server_that_ends_waits_for_its_last_lines() {
     assert!(ended.stdout.starts_with("received a (1 B, from "), "{ended:#?}");
     assert_eq!(ended.stderr, "");
 }
+
+#[test]
+fn no_character_of_a_name_is_shown_as_nothing() {
+    let mut fixture = FileServerFixture::new(&[]);
+    let name = "in\u{ad}voice\u{3164}\u{2764}\u{fe0f}";
+    let shown = "in\\u{ad}voice\\u{3164}\u{2764}\u{fe0f}";
+    fixture.here.write(name, "a");
+    let sent = fixture.send(&[name]).expect(0);
+    assert!(sent.stdout.starts_with(&format!("sent {shown} (")), "{sent:#?}");
+    let line = fixture.server.stdout_line();
+    assert!(line.starts_with(&format!("received {shown} (")), "{line}");
+    let listed = fixture.list(&[]).expect(0);
+    assert!(listed.stdout.ends_with(&format!("{shown}\n")), "{listed:#?}");
+    fixture.here.write(name, "b");
+    fixture.send(&[name]).expect(1);
+    let line = fixture.server.stderr_line();
+    assert!(line.starts_with(&format!("not received: {shown} (")), "{line}");
+    assert_eq!(fixture.names(), [name], "the name itself is not changed");
+}
+
+/// Returns the number of files that the lines tell of, and the number of lines.
+fn told(lines: &str, verb: &str) -> (usize, usize) {
+    let lines = lines.lines().filter(|line| line.starts_with(verb));
+    let files = lines.clone().map(|line| match line.strip_suffix(" more files, not shown") {
+        Some(line) => line.rsplit(' ').next().unwrap().parse().unwrap(),
+        None => 1,
+    });
+    (files.sum(), lines.count())
+}
+
+#[test]
+fn peers_cause_a_bounded_number_of_lines_and_every_file_is_told_of() {
+    let mut fixture = FileServerFixture::new(&["--line-rate", "1", "--log", "info"]);
+    for number in 0..400 {
+        fixture.here.write(&format!("inbox/{number}"), "");
+    }
+    fixture.here.write("new", "new");
+    fixture.get(&["--all"]).expect(0);
+    let mut shown = 0;
+    let mut sent = 0;
+    while sent < 400 {
+        sent += told(&fixture.server.stdout_line(), "sent ").0;
+        shown += 1;
+    }
+    assert!(sent == 400 && shown < 100, "{sent} files in {shown} lines");
+    fixture.send(&["new"]).expect(0);
+    fixture.here.write("new", "other");
+    fixture.send(&["new"]).expect(1);
+    fixture.server.request_stop(StopRequest::Terminate);
+    let ended = fixture.server.finish().expect(0);
+    assert_eq!(told(&ended.stdout, "received ").0, 1, "{ended:#?}");
+    assert!(ended.stderr.lines().count() < 100, "{ended:#?}");
+    let failed = ended.stderr.matches("not received: new").count()
+        + ended.stderr.matches("1 more transfers failed").count();
+    assert_eq!(failed, 1, "{ended:#?}");
+
+    let fixture = FileServerFixture::new(&["--line-rate", "0"]);
+    for number in 0..400 {
+        fixture.here.write(&format!("inbox/{number}"), "");
+    }
+    fixture.get(&["--all"]).expect(0);
+    fixture.server.request_stop(StopRequest::Terminate);
+    let ended = fixture.server.finish().expect(0);
+    assert_eq!(told(&ended.stdout, "sent "), (400, 400));
+}

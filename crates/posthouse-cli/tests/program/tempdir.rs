@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// A file of one test, alone in a directory that is removed with this value.
+/// A file of one test that only this user can read, alone in a directory that is removed with this
+/// value.
 pub(crate) struct TemporaryFile {
     path: PathBuf,
     _directory: TempDir,
@@ -15,7 +16,18 @@ impl TemporaryFile {
         let directory = tempfile::tempdir().expect("the directory is made");
         let path = directory.path().join(name);
         std::fs::write(&path, content).expect("the file is written");
-        Self { path, _directory: directory }
+        let file = Self { path, _directory: directory };
+        #[cfg(unix)]
+        file.set_mode(0o600);
+        file
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn set_mode(&self, mode: u32) {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&self.path, permissions).expect("the file is ours");
     }
 
     pub(crate) fn text(&self) -> &str {

@@ -64,8 +64,9 @@ impl DirHandle {
     }
 
     /// Waits until a new name is on the disk, together with the names of the directories in its
-    /// path. Nobody knows whether the creator of an existing directory has waited for its name, so
-    /// each name is synced once.
+    /// path, up to the root. The process that created an existing directory may not have waited for
+    /// that directory's name. So this handle syncs the name of each directory once, and remembers
+    /// it.
     pub(super) fn sync_parents(&self, parents: &[Component]) -> Result<(), Error> {
         let mut new_inside = true;
         for component in parents.iter().rev() {

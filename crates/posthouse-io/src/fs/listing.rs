@@ -125,9 +125,9 @@ impl List<'_> {
         }
     }
 
-    /// Returns the first `max_names` names of a directory, in order, that come after `last` and are relevant
-    /// for the list. A directory's name ends with `/`, because whole paths are ordered: `a-b` comes
-    /// before `a/b`.
+    /// Returns the first `max_names` names of a directory, in order, that come after `last` and are
+    /// relevant for the list. A directory's name ends with `/`, because whole paths are ordered:
+    /// `a-b` comes before `a/b`.
     fn names(
         &self,
         directory: &Handle,

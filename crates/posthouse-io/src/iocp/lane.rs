@@ -81,7 +81,8 @@ impl IocpCore {
         &self.queue
     }
 
-    /// Returns the next peeks. Taken with the lock of a socket held or with none.
+    /// Locks the queue of peeks: the sockets that this lane must look at by itself, because the
+    /// system does not poll them. The caller may hold the lock of one socket.
     pub(super) fn peeks(&self) -> MutexGuard<'_, VecDeque<Peek>> {
         lock(&self.peeks)
     }

@@ -125,8 +125,9 @@ impl SocketState {
         }
     }
 
-    /// Posts every waiting receive, in order. If the system has no room for one, a probe is placed
-    /// behind the posted receives.
+    /// Posts every waiting receive to the system, in order. If the system lacks memory for one, a
+    /// receive of zero bytes (a probe) is placed behind the posted ones; its completion says that
+    /// there are bytes to receive.
     fn post_receives(&mut self, cx: &mut LaneCx<'_>) {
         while !self.own.readable
             && let Some(index) = self.first_unposted()

@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use crate::sync::{Arc, Condvar, Mutex, lock};
 
-/// A pool of threads. It runs the short tasks in the order of their submission, and so the long ones. Dropping the pool ends its
-/// threads, each after the task that it runs (no system call interrupts a task). One of the threads
-/// drops the tasks that have not begun, because dropping a task may block, too.
+/// A pool of threads. It runs the short tasks in the order of their submission, and so the long
+/// ones. Dropping the pool ends its threads, each after the task that it runs (no system call
+/// interrupts a task). One of the threads drops the tasks that have not begun, because dropping a
+/// task may block, too.
 #[derive(Debug)]
 pub(crate) struct BlockingPool {
     shared: Arc<Shared>,

@@ -16,8 +16,8 @@ const MAX_THREADS: usize = 4;
 /// seconds, and reads of other peers must not wait for it.
 const MAX_WALKS: usize = 2;
 const _: () = assert!(MAX_WALKS < MAX_THREADS);
-/// The maximum number of threads while operations hang: a disk that does not answer must not delay the others, as
-/// long as at most this many operations wait for it.
+/// The maximum number of threads while operations hang: a disk that does not answer must not delay
+/// the others, as long as at most this many operations wait for it.
 const MAX_THREADS_HUNG: usize = 64;
 /// The time after which operations count as hung if none of them has ended. A slow disk does not
 /// take as long.

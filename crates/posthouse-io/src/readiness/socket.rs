@@ -33,9 +33,9 @@ pub(super) type SocketState = SocketCore<ReadinessParts>;
 #[derive(Debug, Default)]
 pub(super) struct ReadinessParts {
     /// The readiness of the socket, in flags. `READABLE`: a read may return something; no read has
-    /// come back empty since the last event. `WRITABLE`: there may be room to send, or a connect may
-    /// have ended. `NOT_ONLY_DATA`: a short read does not prove that the socket is empty; this flag
-    /// is never removed. `ENDED`: the peer has ended its stream; this flag is never removed.
+    /// come back empty since the last event. `WRITABLE`: there may be room to send, or a connect
+    /// may have ended. `NOT_ONLY_DATA`: a short read does not prove that the socket is empty; this
+    /// flag is never removed. `ENDED`: the peer has ended its stream; this flag is never removed.
     /// `HUNG_UP`: no look has found the connection to be alive since the last event.
     ready: Readiness,
     /// True exactly when the socket is queued to be polled.

@@ -110,6 +110,12 @@ impl Disk {
         self.world().disks[self.number].is_open(path)
     }
 
+    /// Returns the number of files that are open, parts included. A file that was opened twice
+    /// counts twice.
+    pub fn open_files(&self) -> usize {
+        self.world().disks[self.number].open_files()
+    }
+
     /// Removes a file. Returns false if there is none. Open handles keep the content.
     pub fn remove(&self, path: &str) -> bool {
         self.noted(3, 0).disks[self.number].take_away(path)

@@ -27,6 +27,13 @@ pub(crate) const NON_BLOCKING: SocketFlags = SocketFlags::NONBLOCK;
 /// The flags for a ring, which would return `EAGAIN` from a non-blocking socket instead of waiting.
 pub(crate) const BLOCKING: SocketFlags = SocketFlags::empty();
 
+/// Returns the maximum number of descriptors of this process.
+#[expect(clippy::unnecessary_wraps, reason = "the common signature: Windows has no limit")]
+pub(crate) fn max_descriptors() -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    Some(limit.current.unwrap_or(u64::MAX))
+}
+
 /// Returns a bound and listening socket, and its address.
 pub(crate) fn listen(
     address: Address,

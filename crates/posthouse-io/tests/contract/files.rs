@@ -1,9 +1,11 @@
 //! Files: a read returns the written bytes, a name is given once, and no partial file is visible.
 
+use std::time::{Duration, SystemTime};
+
 use posthouse_io::{Directory, Failure, File, FileOp, FileOutcome, Segment, Usage};
 
 use crate::harness::{Harness, assert_same, pattern};
-use crate::test_dir::{TestDir, gather_of};
+use crate::test_dir::{TestDir, gather_of, names_in};
 use posthouse_process::is_wine;
 
 /// Whether the system knows of a file that its owner may execute it.
@@ -58,6 +60,22 @@ pub fn a_read_gives_the_memory_back_with_nothing_else_in_it(harness: &Harness) {
         assert_same(&memory, &content[offset as usize..end]);
         assert_eq!((memory.as_ptr(), memory.capacity()), room, "the memory was replaced");
     }
+}
+
+pub fn a_file_keeps_its_identity_and_another_one_has_another(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    dir.make("file", b"content");
+    dir.make("other", b"content");
+    let identity = dir.identity("file");
+    let other = dir.identity("other");
+    assert_ne!(identity, other);
+    assert_eq!(dir.identity("file"), identity, "opened again");
+    std::fs::write(dir.path("file"), b"more content").expect("the file can be written");
+    assert_eq!(dir.identity("file"), identity, "written");
+    std::fs::rename(dir.path("file"), dir.path("moved")).expect("the file can be renamed");
+    assert_eq!(dir.identity("moved"), identity, "renamed");
+    std::fs::rename(dir.path("other"), dir.path("moved")).expect("the file can be replaced");
+    assert_eq!(dir.identity("moved"), other, "replaced");
 }
 
 pub fn a_part_is_written_in_pieces_and_published_whole(harness: &Harness) {
@@ -403,6 +421,41 @@ pub fn parts_that_nobody_holds_expire(harness: &Harness) {
     assert_same(&dir.read_all(&held), b"held");
     drop(held);
     assert_eq!(dir.part("held").expect("the file exists").1, 4);
+}
+
+pub fn parts_that_nobody_holds_give_way_the_oldest_first(harness: &Harness) {
+    let dir = TestDir::new(harness);
+    assert_eq!(dir.free_parts(0, 0), Ok(0));
+    assert_eq!(dir.free_parts(0, 1), Err(Failure::NoSpace));
+    dir.make("file", b"a file of 12");
+    for (name, bytes, age_s) in
+        [("held", 5, 1000), ("a", 3, 10), ("b", 4, 500), ("c", 5, 200), ("d", 6, 300)]
+    {
+        let (part, _) = dir.part(name).expect("the part opens");
+        dir.write(&part, 0, &[7].repeat(bytes)).expect("the part can be written");
+        drop(part);
+        let path = dir.path(".posthouse").join(name);
+        let file = std::fs::File::options().append(true).open(path).expect("nobody holds it");
+        let time = SystemTime::now() - Duration::from_secs(age_s);
+        file.set_modified(time).expect("the file is ours");
+    }
+    let (held, _) = dir.part("held").expect("the part opens");
+    let names = || names_in(&dir.path(".posthouse"));
+    assert_eq!(dir.free_parts(0, 0), Ok(6), "nothing is needed");
+    assert_eq!(dir.free_parts(24, 1), Err(Failure::NoSpace), "all parts hold 23 bytes");
+    assert_eq!(dir.free_parts(1, 6), Err(Failure::NoSpace), "there are 5 parts");
+    assert_eq!(names(), ["a", "b", "c", "d", "held"], "none goes in vain");
+    assert_eq!(dir.free_parts(0, 1), Ok(5));
+    assert_eq!(names(), ["a", "c", "d", "held"]);
+    assert_eq!(dir.free_parts(7, 1), Ok(3));
+    assert_eq!(names(), ["a", "held"]);
+    // More than nobody holds: the holder keeps its part.
+    assert_eq!(dir.free_parts(4, 1), Err(Failure::NoSpace));
+    assert_eq!(names(), ["held"]);
+    assert_same(&dir.read_all(&held), &[7; 5]);
+    drop(held);
+    assert_eq!(dir.free_parts(5, 0), Ok(1));
+    assert_eq!(dir.paths(), ["file"]);
 }
 
 pub fn what_is_not_there_is_not_found(harness: &Harness) {

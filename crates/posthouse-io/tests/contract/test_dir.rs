@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use posthouse_io::{
-    Directory, Failure, File, FileEntry, FileOp, FileOutcome, Gather, LaneId, Metadata, Op,
-    Outcome, Segment, Tag,
+    Directory, Failure, File, FileEntry, FileIdentity, FileOp, FileOutcome, Gather, LaneId,
+    Metadata, Op, Outcome, Segment, Tag,
 };
 use tempfile::TempDir;
 
@@ -71,6 +71,14 @@ impl<'a> TestDir<'a> {
     pub fn open(&self, path: &str) -> Result<(File, Metadata), Failure> {
         match self.run(FileOp::Open { directory: self.directory.clone(), path: path.into() })? {
             FileOutcome::Opened { file, metadata, .. } => Ok((file, metadata)),
+            other => panic!("a file, not {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn identity(&self, path: &str) -> FileIdentity {
+        match self.run(FileOp::Open { directory: self.directory.clone(), path: path.into() }) {
+            Ok(FileOutcome::Opened { identity, .. }) => identity.expect("the file has an identity"),
             other => panic!("a file, not {other:?}"),
         }
     }
@@ -194,6 +202,16 @@ impl<'a> TestDir<'a> {
     #[track_caller]
     pub fn expire_parts(&self, age_ms: u64) -> Result<(), Failure> {
         self.done(FileOp::ExpireParts { directory: self.directory.clone(), age_ms })
+    }
+
+    /// Returns the number of files that are left.
+    #[track_caller]
+    pub fn free_parts(&self, bytes: u64, files: u64) -> Result<u64, Failure> {
+        let directory = self.directory.clone();
+        match self.run(FileOp::FreeParts { directory, bytes, files })? {
+            FileOutcome::Usage(usage) => Ok(usage.files),
+            other => panic!("a usage, not {other:?}"),
+        }
     }
 
     /// Creates a file with this content in the way of a transfer.

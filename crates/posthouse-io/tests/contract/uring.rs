@@ -220,7 +220,7 @@ fn accepting_that_is_cancelled_and_begun_again_amid_a_storm_loses_nobody() {
                 let completion = next.take().unwrap_or_else(|| harness.completion(accept));
                 match completion.outcome {
                     Outcome::Accepted(new) => {
-                        assert!(came.insert(new.peer), "{new:?} was accepted twice")
+                        assert!(came.insert(new.peer), "{new:?} was accepted twice");
                     }
                     Outcome::Failed(error) => {
                         assert_eq!(error.failure, Failure::Cancelled);

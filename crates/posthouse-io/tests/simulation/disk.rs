@@ -31,6 +31,19 @@ fn a_file_that_is_there_is_opened_and_read_to_its_end() {
 }
 
 #[test]
+fn a_file_keeps_its_identity_and_another_one_has_another() {
+    let disk_fixture = quiet();
+    disk_fixture.disk.write("file", b"content");
+    disk_fixture.disk.write("other", b"content");
+    let identity = disk_fixture.identity("file");
+    assert_ne!(identity, disk_fixture.identity("other"));
+    disk_fixture.disk.append("file", b"more");
+    assert_eq!(disk_fixture.identity("file"), identity, "written");
+    disk_fixture.disk.write("file", b"content");
+    assert_ne!(disk_fixture.identity("file"), identity, "replaced");
+}
+
+#[test]
 fn what_is_no_file_is_not_opened() {
     let disk_fixture = quiet();
     disk_fixture.disk.write("a/b.txt", b"x");
@@ -191,6 +204,30 @@ fn a_part_that_was_published_and_not_removed_is_put_out_of_the_way() {
     assert_eq!(bytes, 0);
     disk_fixture.write_all(&file, 0, b"another");
     assert_eq!(disk_fixture.disk.read("name").unwrap(), b"published");
+}
+
+#[test]
+fn parts_give_way_that_are_not_locked_the_oldest_first() {
+    let disk_fixture = quiet();
+    let pause = || {
+        disk_fixture.fixture.network.run_until(Some(Duration::from_secs(1)), || None::<()>);
+    };
+    disk_fixture.disk.write("file", b"x");
+    let held = disk_fixture.part_with("held", b"five5");
+    for (name, content) in [("b", "four"), ("d", "six six"), ("a", "x")] {
+        pause();
+        drop(disk_fixture.part_with(name, content.as_bytes()));
+    }
+    assert_eq!(disk_fixture.free_parts(13, 0), Err(Failure::NoSpace));
+    assert_eq!(disk_fixture.free_parts(0, 4), Err(Failure::NoSpace));
+    assert_eq!(disk_fixture.part_names(), ["a", "b", "d", "held"]);
+    assert_eq!(disk_fixture.free_parts(4, 1), Ok(4));
+    assert_eq!(disk_fixture.part_names(), ["a", "d", "held"]);
+    assert_eq!(disk_fixture.free_parts(0, 2), Ok(2));
+    assert_eq!(disk_fixture.part_names(), ["held"]);
+    drop(held);
+    assert_eq!(disk_fixture.free_parts(1, 0), Ok(1));
+    assert_eq!(disk_fixture.disk.files(), ["file"]);
 }
 
 #[test]

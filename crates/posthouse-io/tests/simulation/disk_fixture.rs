@@ -2,8 +2,8 @@
 
 use posthouse_io::sim::{Disk, Faults, Network};
 use posthouse_io::{
-    Completion, Directory, Failure, File, FileEntry, FileOp, FileOutcome, Metadata, Op, Outcome,
-    Tag,
+    Completion, Directory, Failure, File, FileEntry, FileIdentity, FileOp, FileOutcome, Metadata,
+    Op, Outcome, Tag,
 };
 
 use crate::fixture::{Fixture, gather};
@@ -76,6 +76,14 @@ impl DiskFixture {
         let op = FileOp::Open { directory: self.directory.clone(), path: path.into() };
         match self.perform(op)? {
             FileOutcome::Opened { file, metadata, .. } => Ok((file, metadata)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn identity(&self, path: &str) -> FileIdentity {
+        let op = FileOp::Open { directory: self.directory.clone(), path: path.into() };
+        match self.perform(op) {
+            Ok(FileOutcome::Opened { identity, .. }) => identity.expect("the file has an identity"),
             other => panic!("{other:?}"),
         }
     }
@@ -176,6 +184,15 @@ impl DiskFixture {
     pub(crate) fn expire(&self, age_ms: u64) -> Result<()> {
         let directory = self.directory.clone();
         self.do_it(FileOp::ExpireParts { directory, age_ms })
+    }
+
+    /// Returns the number of files that are left.
+    pub(crate) fn free_parts(&self, bytes: u64, files: u64) -> Result<u64> {
+        let directory = self.directory.clone();
+        match self.perform(FileOp::FreeParts { directory, bytes, files })? {
+            FileOutcome::Usage(usage) => Ok(usage.files),
+            other => panic!("a usage, not {other:?}"),
+        }
     }
 
     pub(crate) fn list(&self, after: &str, max_entries: usize) -> Result<(Vec<FileEntry>, bool)> {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::escaped::{Escaped, is_default_ignorable};
+
 /// The maximum length of a name in bytes.
 pub const MAX_FILE_NAME_BYTES: usize = 1024;
 /// The maximum length of a component in bytes, which is the limit of file systems.
@@ -58,6 +60,16 @@ enum NameFault {
     Reserved,
 }
 
+/// Displays a value in quotes. Its `Debug` escapes quotes and most invisible characters, and
+/// [`Escaped`] the others.
+struct Quoted<T>(T);
+
+impl<T: fmt::Debug> fmt::Display for Quoted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Escaped(&*format!("{:?}", self.0)).fmt(f)
+    }
+}
+
 impl fmt::Display for FileNameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let subject = match self.fault {
@@ -71,8 +83,7 @@ impl fmt::Display for FileNameError {
         };
         let of: String = self.of.chars().take(MAX_SHOWN_CHARS).collect();
         let more = if of.len() < self.of.len() { "..." } else { "" };
-        // Debug escapes quotes, controls and everything else that does not print.
-        write!(f, "{subject} {of:?}{more} {}", self.fault)
+        write!(f, "{subject} {}{more} {}", Quoted(&of), self.fault)
     }
 }
 
@@ -94,7 +105,11 @@ impl fmt::Display for NameFault {
                 write!(f, "is longer than {MAX_COMPONENT_BYTES} bytes; shorten it")
             }
             Self::Character(c) => {
-                write!(f, "contains the character {c:?}, which is not allowed; rename the file")
+                let character = Quoted(c);
+                write!(
+                    f,
+                    "contains the character {character}, which is not allowed; rename the file"
+                )
             }
             Self::Edge => {
                 f.write_str("begins with a space, or ends with a space or a dot; rename the file")
@@ -231,20 +246,11 @@ fn is_device(component: &str) -> bool {
 /// that Unicode calls default ignorable (Documentation/filesystems/ext4, "Case-insensitive file
 /// name lookups").
 fn is_reserved(component: &str) -> bool {
-    let folded = component.chars().filter(|c| !is_ignorable(*c)).map(|c| match c {
+    let folded = component.chars().filter(|c| !is_default_ignorable(*c)).map(|c| match c {
         'ſ' => 's',
         c => c.to_ascii_lowercase(),
     });
     folded.eq(PARTS_DIRECTORY.chars())
-}
-
-/// Returns whether Unicode calls a character default ignorable. The list leaves out those that
-/// [`is_forbidden`] rejects.
-fn is_ignorable(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}')
-        || matches!(c, '\u{180b}'..='\u{180f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}')
-        || matches!(c, '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}')
-        || matches!(c, '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Returns whether the component looks like the second, short name that Windows may give

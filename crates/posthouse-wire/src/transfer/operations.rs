@@ -35,6 +35,15 @@ pub enum DiskOutcome {
         /// fails.)
         known: Option<[u8; 32]>,
     },
+    /// The file that is sent was opened again.
+    Reopened {
+        /// The size and time of the file that has the name now.
+        facts: FileFacts,
+        /// Whether it is the file that was offered. Another file may have got its name.
+        same_file: bool,
+        /// The hash of the file's content, as in [`Opened`](Self::Opened).
+        known: Option<[u8; 32]>,
+    },
     /// The size and time of the file that is sent were read again.
     Metadata(FileFacts),
     /// Any other operation succeeded.
@@ -69,6 +78,15 @@ pub struct FileFacts {
     pub bytes: u64,
     /// The time at which the file was modified, in ns since 1970.
     pub modified_ns: i64,
+}
+
+/// The place of a transfer among the open files of its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FilePlace {
+    None,
+    Requested,
+    /// The file is open, or is being opened.
+    Held,
 }
 
 /// The operations in flight of one transfer.

@@ -52,8 +52,8 @@ pub(super) struct Granted {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     Piece(Piece),
-    /// The file ends here.
-    End,
+    /// The file ends here: the memory of the read that found no bytes.
+    End(Vec<u8>),
     /// The next piece has not been read.
     Nothing,
 }
@@ -129,10 +129,10 @@ impl ReadAhead {
         else {
             unreachable!("just looked at");
         };
-        let read = match &content {
-            Content::Memory(memory) if memory.is_empty() => return Taken::End,
-            Content::Memory(memory) => memory.len(),
-            Content::Unread(bytes) => *bytes,
+        let read = match content {
+            Content::Memory(memory) if memory.is_empty() => return Taken::End(memory),
+            Content::Memory(ref memory) => memory.len(),
+            Content::Unread(bytes) => bytes,
         };
         if read < bytes {
             let offset = offset + read as u64;
@@ -218,7 +218,7 @@ mod tests {
                 granted(&mut reads, 0);
             }
             reads.end(OpNumber(0), Vec::new());
-            assert_eq!(reads.take(|_| ()), Taken::End);
+            assert_eq!(reads.take(|_| ()), Taken::End(Vec::new()));
         }
     }
 }

@@ -4,8 +4,13 @@
 //! ```text
 //! LookingUp ── found ──> Holding ──> Moving ──> SyncingName ───────────┐
 //!     └─ not found ──> Reserving ──> OpeningPart ──> Holding           ├──> CleaningUp ──> Over
-//!                        └ Counting     └> Truncating └> Moving ──> Publishing ─┘
+//!                        └ Counting     ├> Truncating └> Moving ──> Publishing ─┘
+//!                                       └> MakingRoom
 //! ```
+//!
+//! If the quota has no room for the file, the directory is counted again, and then the parts that
+//! no transfer holds give way, the oldest first. The part of this file does not: it is open by
+//! then.
 //!
 //! A directory is looked up and, if it does not exist, made: LookingUp ──> Reserving ──>
 //! MakingDirectory ──> Over.
@@ -27,7 +32,7 @@ use std::time::Duration;
 use blake3::{Hash, Hasher};
 
 use super::failure::{Tell, TransferFailure};
-use super::operations::{DiskError, DiskOutcome, OpNumber, Operations};
+use super::operations::{DiskError, DiskOutcome, FilePlace, OpNumber, Operations};
 use super::read_ahead::ReadAhead;
 use super::{
     DeliveryId, EntryKind, MIN_COMPARE_BYTES_PER_SECOND, TransferFrame, TransferViolation,
@@ -69,6 +74,7 @@ pub struct FileReceiver<E> {
     state: State,
     /// The part, once it has been opened.
     part: Option<Part>,
+    place: FilePlace,
     operations: Operations<OpKind>,
     actions: VecDeque<ReceiverAction<E>>,
 }
@@ -79,6 +85,7 @@ enum OpKind {
     LookUpDirectory,
     MakeDirectory,
     Count,
+    MakeRoom,
     OpenPart,
     Read,
     Truncate,
@@ -104,6 +111,7 @@ enum State {
     Reserving(Attempt),
     Counting,
     OpeningPart(RoomState),
+    MakingRoom,
     Holding(Box<Holding>),
     Truncating,
     Moving(Box<Moving>),
@@ -121,12 +129,16 @@ enum Attempt {
     Counted,
     /// The whole file has no room; the opened part holds some of it, so less is needed.
     Rest,
+    /// Other parts have given way, and the opened part is counted.
+    RoomMade,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RoomState {
+    /// The quota has room for the whole file, which is reserved.
     Reserved,
-    /// The whole file has no room; the part may hold enough that the rest fits.
+    /// The quota has no room for the whole file. The part may hold enough that there is room for
+    /// the rest, so the receiver opens the part before it decides.
     Missing,
 }
 
@@ -173,18 +185,23 @@ impl<E> FileReceiver<E> {
     /// Panics if `window_bytes` is 0.
     pub fn new(config: ReceiverConfig) -> Self {
         assert!(config.window_bytes > 0, "a window of 0 bytes");
-        let (kind, op) = match config.kind {
-            EntryKind::File => (OpKind::LookUp, ReceiverOp::LookUp),
-            EntryKind::Directory => (OpKind::LookUpDirectory, ReceiverOp::LookUpDirectory),
-        };
         let mut receiver = Self {
             config,
             state: State::LookingUp,
             part: None,
+            place: FilePlace::None,
             operations: Operations::default(),
             actions: VecDeque::new(),
         };
-        receiver.submit(kind, op);
+        match config.kind {
+            EntryKind::File => {
+                receiver.place = FilePlace::Requested;
+                receiver.actions.push_back(ReceiverAction::NeedFile);
+            }
+            EntryKind::Directory => {
+                receiver.submit(OpKind::LookUpDirectory, ReceiverOp::LookUpDirectory);
+            }
+        }
         receiver
     }
 
@@ -210,6 +227,15 @@ impl<E> FileReceiver<E> {
         }
     }
 
+    /// Takes the place of an open file that a [`NeedFile`](ReceiverAction::NeedFile) requested.
+    /// Does nothing if the receiver does not need it any more.
+    pub fn grant_file(&mut self) {
+        if self.place == FilePlace::Requested && matches!(self.state, State::LookingUp) {
+            self.place = FilePlace::Held;
+            self.submit(OpKind::LookUp, ReceiverOp::LookUp);
+        }
+    }
+
     /// Takes the answer to [`Room::Reserve`].
     pub fn on_room(&mut self, is_reserved: bool) {
         let State::Reserving(attempt) = self.state else { return };
@@ -226,8 +252,9 @@ impl<E> FileReceiver<E> {
                 self.state = State::OpeningPart(room);
                 self.submit(OpKind::OpenPart, ReceiverOp::OpenPart);
             }
-            (Attempt::Rest, true) => self.hold_part(),
-            (Attempt::Rest, false) => self.fail(TransferFailure::NoRoom),
+            (Attempt::Rest | Attempt::RoomMade, true) => self.hold_part(),
+            (Attempt::Rest, false) => self.make_room(),
+            (Attempt::RoomMade, false) => self.fail(TransferFailure::NoRoom),
         }
     }
 
@@ -409,6 +436,11 @@ impl<E> FileReceiver<E> {
         }
     }
 
+    /// Returns the number of open files that the receiver has or may open: 0 or 1.
+    pub fn open_files(&self) -> u64 {
+        u64::from(self.place == FilePlace::Held)
+    }
+
     /// Returns the number of bytes of memory that reads hold for the comparison.
     pub fn read_bytes(&self) -> u64 {
         match &self.state {
@@ -489,6 +521,7 @@ impl fmt::Display for State {
             Self::MakingDirectory => "making the directory",
             Self::Reserving(_) | Self::Counting => "reserving space",
             Self::OpeningPart(_) => "opening its part file",
+            Self::MakingRoom => "removing other parts",
             Self::Holding(_) => "hashing the bytes that exist",
             Self::Truncating => "truncating its part file",
             Self::Moving(_) => "writing",

@@ -1,11 +1,16 @@
-//! The sending side of a transfer. It opens the file, offers it, compares the bytes that the
-//! receiver holds, reads and sends chunks within the credit of the receiver, checks that size and
-//! time of the file are unchanged, and sends done.
+//! The sending side of a transfer. It opens the file, offers it, opens it again once the receiver
+//! has accepted, compares the bytes that the receiver holds, reads and sends chunks within the
+//! credit of the receiver, checks that size and time of the file are unchanged, and sends done.
 //!
 //! ```text
-//! Opening ──> Offered ──> Comparing ──> Sending ──> Checking ──> DoneSaid ──> Over
-//!                ^────────────┘ once, if the bytes that the receiver holds differ
+//! Opening ──> Offered ──> Reopening ──> Comparing ──> Sending ──> Checking ──> DoneSaid ──> Over
+//!                ^──────────────────────────┘ once, if the bytes that the receiver holds differ
 //! ```
+//!
+//! While the sender waits for an accept, or for the receiver's done, it has no file open: peers
+//! that never answer cost no descriptors. If it waits long for credit, the caller makes it
+//! [close](FileSender::close_idle) the file, and it opens the file again once there is credit.
+//! Otherwise receivers whose memory waits for other files could wait for a place of this one.
 //!
 //! Reads run ahead of the sent chunks, by at most two chunks and never beyond the credit. Chunks
 //! leave in order.
@@ -21,7 +26,9 @@ use std::time::Duration;
 use blake3::{Hash, Hasher};
 
 use super::failure::{Tell, TransferFailure};
-use super::operations::{DiskError, DiskOutcome, FileFacts, OpNumber, Operations};
+use super::operations::{
+    DiskError, DiskFailure, DiskOutcome, FileFacts, FilePlace, OpNumber, Operations,
+};
 use super::read_ahead::{Content, Piece, ReadAhead, Taken};
 use super::{MIN_COMPARE_BYTES_PER_SECOND, TransferViolation};
 use crate::kind;
@@ -41,6 +48,7 @@ pub struct FileSender<E> {
     state: State,
     /// The file as it was when it was opened.
     file: Option<OpenedFile>,
+    place: FilePlace,
     attempt: Attempt,
     operations: Operations<OpKind>,
     actions: VecDeque<SenderAction<E>>,
@@ -56,6 +64,7 @@ struct OpenedFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OpKind {
     Open,
+    Reopen,
     Read,
     Metadata,
 }
@@ -73,6 +82,7 @@ enum State {
     Offered {
         since: Option<Duration>,
     },
+    Reopening(Accepted),
     Comparing(Box<Comparing>),
     Sending(Box<Sending>),
     Checking {
@@ -85,6 +95,17 @@ enum State {
     /// The program has been told of the end; operations may be in flight.
     Over,
     Released,
+}
+
+/// The accept of the receiver.
+#[derive(Clone, Copy, Debug)]
+struct Accepted {
+    /// The number of bytes that the receiver holds.
+    offset: u64,
+    /// The offset up to which the sender may send.
+    limit: u64,
+    /// The hash of the bytes that the receiver holds.
+    prefix: Hash,
 }
 
 impl<E> FileSender<E> {
@@ -100,11 +121,12 @@ impl<E> FileSender<E> {
             max_chunk_bytes,
             state: State::Opening,
             file: None,
+            place: FilePlace::None,
             attempt: Attempt::First,
             operations: Operations::default(),
             actions: VecDeque::new(),
         };
-        sender.submit(OpKind::Open, SenderOp::Open);
+        sender.need_file();
         sender
     }
 
@@ -132,10 +154,39 @@ impl<E> FileSender<E> {
                 self.file = Some(OpenedFile { facts, known: known.map(Hash::from) });
                 self.offer();
             }
+            (OpKind::Reopen, Ok(DiskOutcome::Reopened { facts, same_file, known })) => {
+                self.on_reopened(OpenedFile { facts, known: known.map(Hash::from) }, same_file);
+            }
+            (OpKind::Reopen, Err(DiskError { failure: DiskFailure::NotFound, .. })) => {
+                self.fail(TransferFailure::Changed("it disappeared after it was offered"));
+            }
             (OpKind::Read, Ok(DiskOutcome::Read(memory))) => self.on_read(number, memory),
             (OpKind::Metadata, Ok(DiskOutcome::Metadata(facts))) => self.on_checked(facts),
             (_, Err(error)) => self.fail(TransferFailure::Given(error.error)),
             (kind, Ok(outcome)) => unreachable!("{kind:?} was answered {outcome:?}"),
+        }
+    }
+
+    /// Takes the place of an open file that a [`NeedFile`](SenderAction::NeedFile) requested. Does
+    /// nothing if the sender does not need it any more.
+    pub fn grant_file(&mut self) {
+        if self.place != FilePlace::Requested {
+            return;
+        }
+        match self.state {
+            State::Opening => self.submit(OpKind::Open, SenderOp::Open),
+            State::Reopening(_) | State::Sending(_) => {
+                self.submit(OpKind::Reopen, SenderOp::Reopen);
+            }
+            _ => return,
+        }
+        self.place = FilePlace::Held;
+    }
+
+    /// Closes the file if it is [idle](Self::idle_since).
+    pub fn close_idle(&mut self) {
+        if self.idle_since().is_some() {
+            self.close();
         }
     }
 
@@ -169,27 +220,18 @@ impl<E> FileSender<E> {
             return Err(TransferViolation::AcceptedTwice);
         };
         let size = file.facts.bytes;
-        let hasher = Hasher::new();
         if offset > size {
             return Err(TransferViolation::OffsetBeyondSize { offset, size });
         }
         if limit < offset {
             return Err(TransferViolation::LimitBelowOffset { limit, offset });
         }
-        // Nothing has been read yet, so this is the hash of no bytes.
-        if offset == 0 && hasher.finalize() != prefix {
+        if offset == 0 && Hasher::new().finalize() != prefix {
             return Err(TransferViolation::PrefixOfNothing);
         }
         self.notify(SenderEvent::ResumedFrom(offset));
-        let limit = limit.min(size);
-        self.state = if offset == 0 {
-            State::Sending(Box::new(Sending::new(0, limit, hasher)))
-        } else {
-            let held = offset;
-            let reads = ReadAhead::default();
-            let comparing = Comparing { held, prefix, limit, hashed: 0, read_to: 0, reads, hasher };
-            State::Comparing(Box::new(comparing))
-        };
+        self.state = State::Reopening(Accepted { offset, limit: limit.min(size), prefix });
+        self.need_file();
         Ok(())
     }
 
@@ -198,6 +240,7 @@ impl<E> FileSender<E> {
     pub fn on_credit(&mut self, limit: u64) {
         let size = self.size();
         match &mut self.state {
+            State::Reopening(accepted) => accepted.limit = accepted.limit.max(limit.min(size)),
             State::Comparing(comparing) => comparing.limit = comparing.limit.max(limit.min(size)),
             State::Sending(sending) => sending.limit = sending.limit.max(limit.min(size)),
             State::Offered { .. } if self.attempt == Attempt::Second => {}
@@ -244,7 +287,8 @@ impl<E> FileSender<E> {
                 }
                 Some(chunk)
             }
-            Taken::End => {
+            Taken::End(memory) => {
+                actions.push_back(SenderAction::Free(memory));
                 self.fail(TransferFailure::Changed("it became shorter"));
                 None
             }
@@ -289,6 +333,21 @@ impl<E> FileSender<E> {
         }
     }
 
+    /// Returns the number of open files that the sender has or may open: 0 or 1.
+    pub fn open_files(&self) -> u64 {
+        u64::from(self.place == FilePlace::Held)
+    }
+
+    /// Returns the time since which the file has been open without use, because the sender waits
+    /// for credit; `None` if it is used, or is closed.
+    pub fn idle_since(&self) -> Option<Duration> {
+        let State::Sending(sending) = &self.state else { return None };
+        let is_idle = self.place == FilePlace::Held
+            && self.operations.is_empty()
+            && sending.last_chunk == LastChunk::Read;
+        sending.waiting_since.filter(|_| is_idle)
+    }
+
     /// Returns the position up to which the file has been sent.
     pub fn sent(&self) -> u64 {
         match &self.state {
@@ -312,7 +371,9 @@ impl<E> FileSender<E> {
     /// Returns whether the receiver waits for this side.
     pub fn is_awaited(&self) -> bool {
         match &self.state {
-            State::Opening | State::Comparing(_) | State::Checking { .. } => true,
+            State::Opening | State::Reopening(_) | State::Comparing(_) | State::Checking { .. } => {
+                true
+            }
             State::Sending(sending) => sending.waiting_since.is_none(),
             State::Offered { .. } | State::DoneSaid { .. } | State::Over | State::Released => false,
         }
@@ -349,6 +410,28 @@ impl<E> FileSender<E> {
     fn offer(&mut self) {
         self.state = State::Offered { since: None };
         self.actions.push_back(SenderAction::Frame(SenderFrame::Offer));
+        self.close();
+    }
+
+    /// Starts what the receiver has accepted, if the file is the one that was offered.
+    fn on_reopened(&mut self, file: OpenedFile, same_file: bool) {
+        if !same_file || self.file.is_none_or(|offered| offered.facts != file.facts) {
+            let text = "it is not the file that was offered, or was modified since";
+            return self.fail(TransferFailure::Changed(text));
+        }
+        let State::Reopening(Accepted { offset, limit, prefix }) = self.state else {
+            return; // the chunks go on, and are hashed, or not, as before
+        };
+        self.file = Some(file);
+        let hasher = Hasher::new();
+        self.state = if offset == 0 {
+            State::Sending(Box::new(Sending::new(0, limit, hasher)))
+        } else {
+            let held = offset;
+            let reads = ReadAhead::default();
+            let comparing = Comparing { held, prefix, limit, hashed: 0, read_to: 0, reads, hasher };
+            State::Comparing(Box::new(comparing))
+        };
     }
 
     fn on_read(&mut self, number: OpNumber, memory: Vec<u8>) {
@@ -396,6 +479,7 @@ impl<E> FileSender<E> {
         }
         self.state = State::DoneSaid { hash, since: None };
         self.actions.push_back(SenderAction::Frame(SenderFrame::Done(*hash.as_bytes())));
+        self.close();
     }
 
     // ---- what follows ----
@@ -413,7 +497,11 @@ impl<E> FileSender<E> {
                 self.state = State::Released;
                 self.actions.push_back(SenderAction::Release);
             }
-            State::Opening | State::Checking { .. } | State::Over | State::Released => {}
+            State::Opening
+            | State::Reopening(_)
+            | State::Checking { .. }
+            | State::Over
+            | State::Released => {}
         }
     }
 
@@ -421,6 +509,13 @@ impl<E> FileSender<E> {
     fn send_on(&mut self, now: Duration, sizes: &mut ChunkSizes<'_>) {
         let (Some(file), State::Sending(sending)) = (self.file, &mut self.state) else { return };
         let size = file.facts.bytes;
+        if self.place != FilePlace::Held || self.operations.any(|kind| kind == OpKind::Reopen) {
+            if self.place == FilePlace::None && sending.read_to < sending.limit {
+                sending.waiting_since = None;
+                self.need_file();
+            }
+            return;
+        }
         while sending.reads.len() < MAX_READS && sending.read_to < sending.limit {
             let offset = sending.read_to;
             let left = sending.limit - sending.read_to;
@@ -475,6 +570,16 @@ impl<E> FileSender<E> {
 
     fn notify(&mut self, event: SenderEvent<E>) {
         self.actions.push_back(SenderAction::Notify(event));
+    }
+
+    fn need_file(&mut self) {
+        self.place = FilePlace::Requested;
+        self.actions.push_back(SenderAction::NeedFile);
+    }
+
+    fn close(&mut self) {
+        self.place = FilePlace::None;
+        self.actions.push_back(SenderAction::Close);
     }
 
     fn submit(&mut self, kind: OpKind, op: SenderOp) {

@@ -18,6 +18,7 @@ use crate::target::ConnectFailure;
 impl Connection {
     /// Takes the steps of closing that are possible now, and keeps the receives in flight.
     pub(super) fn progress(&mut self, cx: &mut Context<'_>) {
+        self.strand.close_if_requested(cx);
         self.strand.run_transfers(cx);
         self.strand.close_if_requested(cx);
         if self.strand.phase.takes_frames()

@@ -136,6 +136,8 @@ impl Connection {
     ) -> Delivered {
         loop {
             let strand = &mut self.strand;
+            // A frame that needs no callback may have filled the queue.
+            strand.close_if_requested(cx);
             if strand.phase.is_ending() {
                 return Delivered::Over;
             }
@@ -392,6 +394,7 @@ impl Strand {
             let _ = self.append(&mut cx.worker.free_list, |tail| {
                 posthouse_wire::encode_reply(id, ReplyStatus::Refused, 0, refusal, limit, tail)
             });
+            self.count_reply();
             return;
         }
         open.insert(id);

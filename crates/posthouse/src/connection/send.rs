@@ -13,6 +13,9 @@ use crate::id::Operation;
 use crate::send_config::SendLimits;
 use crate::sync::Arc;
 
+/// The maximum number of replies of the protocol in a send queue: rejected requests, aborts,
+/// listings. A peer that asks for more and reads nothing is not read, or its connection is closed.
+pub(super) const MAX_REPLIES: u16 = 1024;
 /// The number of bytes that the native framing adds to a payload.
 const FRAME_OVERHEAD_BYTES: usize = 5;
 
@@ -24,7 +27,9 @@ impl Connection {
                 if let Some(stats) = &strand.stats {
                     stats.sent_bytes(bytes);
                 }
+                let before = strand.output.queued_bytes();
                 let sent = strand.output.sent(&mut cx.worker.free_list, bytes, gather);
+                strand.count_replies_anew(before - strand.output.queued_bytes());
                 if bytes == 0 {
                     strand.retry_later(cx);
                 } else {
@@ -38,7 +43,6 @@ impl Connection {
                 }
                 if sent.all && strand.output.queued_bytes() == 0 {
                     strand.stall = None;
-                    strand.session.flushed();
                 }
             }
             IoOutcome::Failed(error) => {
@@ -58,7 +62,8 @@ impl Connection {
         }
         let refused = strand.publish(cx);
         let low = cx.shared.tuning.queue_low_bytes;
-        if !(strand.over_high || refused) || strand.output.message_bytes() > low {
+        let is_low = strand.output.message_bytes() <= low && strand.replies < MAX_REPLIES;
+        if !(strand.over_high || refused) || !is_low {
             return false;
         }
         strand.over_high = false;
@@ -198,6 +203,32 @@ impl Strand {
         let queued = self.output.message_bytes();
         if queued > self.config.queue_high_bytes {
             self.on_high_queue(queued, last_bytes);
+        }
+    }
+
+    /// Counts the replies anew once all that was queued when the last count began has been sent:
+    /// the queue of a busy connection may never be empty.
+    fn count_replies_anew(&mut self, sent_bytes: usize) {
+        let sent_bytes = u32::try_from(sent_bytes).unwrap_or(u32::MAX);
+        self.replies_until = self.replies_until.saturating_sub(sent_bytes);
+        if self.replies_until == 0 {
+            self.replies = 0;
+            self.session.flushed();
+            self.replies_until = u32::try_from(self.output.queued_bytes()).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// Counts a queued reply of the protocol. An accepted peer that reads none of many replies is
+    /// not read. A connecting side continues to read its server, so it closes at twice the number.
+    pub(crate) fn count_reply(&mut self) {
+        self.replies = self.replies.saturating_add(1);
+        if self.replies >= MAX_REPLIES {
+            self.over_high = true;
+        }
+        if self.replies >= 2 * MAX_REPLIES && self.connects() {
+            let text = format!("{} replies queued, and the peer reads none", self.replies);
+            let reason = DisconnectReason::new(DisconnectKind::QueueFull, text);
+            self.request_close(Close::abort(), reason);
         }
     }
 

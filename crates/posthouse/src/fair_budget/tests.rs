@@ -109,6 +109,16 @@ fn nobody_passes_those_that_wait() {
 }
 
 #[test]
+fn a_prefix_that_waits_for_its_own_share_holds_up_no_other() {
+    let it = Fixture::new(400);
+    let _held = it.taken(A, 1, 60);
+    let _large = it.waiting(A, 2, 60);
+    let _small = it.waiting(A, 3, 10);
+    let _other = it.taken(B, 4, 100);
+    assert!(it.notified().is_empty());
+}
+
+#[test]
 fn those_that_are_gone_hold_up_nobody() {
     let it = Fixture::new(100);
     let first = it.taken(A, 1, 90);

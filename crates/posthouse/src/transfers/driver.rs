@@ -74,7 +74,7 @@ impl Strand {
             self.run_walks(cx);
         }
         if self.has_transfers() {
-            self.settle_memory();
+            self.settle_leases();
         }
     }
 
@@ -187,6 +187,7 @@ impl Strand {
 
     fn refuse(&mut self, cx: &mut Context<'_>, id: u32, code: u16, text: &str) {
         self.send_frame(cx, TransferFrame::Abort { id, code, text: text.as_bytes() });
+        self.count_reply();
     }
 
     /// Reports the end of a transfer to the handler.

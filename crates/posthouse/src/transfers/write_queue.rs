@@ -85,7 +85,7 @@ mod tests {
         let mut sent = Vec::new();
         for n in 0..200_000_u32 {
             let chunk = [n as u8, 7, 9];
-            let chunk = &chunk[..1 + n as usize % 3];
+            let chunk = &chunk[..=(n as usize % 3)];
             queue.push(chunk, Vec::new);
             sent.extend_from_slice(chunk);
         }

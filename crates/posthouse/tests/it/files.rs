@@ -1,6 +1,7 @@
 //! Files between peers.
 
 mod descriptions;
+mod descriptors;
 mod file_handler;
 mod foreign;
 mod frames;
@@ -12,8 +13,11 @@ mod hostile_peer;
 mod hung;
 mod later;
 mod links;
+mod memory;
 mod names;
 mod odd_frames;
 mod resuming;
 mod sending;
+mod unaccepted;
+mod unread;
 mod walks;

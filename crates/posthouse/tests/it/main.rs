@@ -20,6 +20,9 @@ mod harness;
 mod log;
 #[cfg(target_os = "linux")]
 mod namespace;
+#[cfg(target_os = "linux")]
+#[path = "../../../posthouse-io/tests/contract/own_process.rs"]
+mod own_process;
 mod probe;
 mod raw;
 mod store;

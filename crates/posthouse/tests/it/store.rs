@@ -68,6 +68,33 @@ impl Store {
         }
     }
 
+    /// Gives the name of a file to another one of the same modification time, where that can be
+    /// set.
+    pub fn replace(&self, name: &str, bytes: &[u8]) {
+        match self {
+            Self::Real(root) => {
+                let path = root.path().join(name);
+                let new = root.path().join("replacement");
+                let modified =
+                    fs::metadata(&path).and_then(|m| m.modified()).expect("the file exists");
+                fs::write(&new, bytes).expect("there is room for it");
+                let file = fs::File::options().write(true).open(&new).expect("the file exists");
+                file.set_modified(modified).expect("the owner may set the time");
+                drop(file);
+                fs::rename(new, path).expect("nobody has the file open");
+            }
+            Self::Simulated(disk) => disk.write(name, bytes),
+        }
+    }
+
+    /// Returns whether this process has the file open.
+    pub fn is_open(&self, name: &str) -> bool {
+        match self {
+            Self::Real(root) => is_open(&root.path().join(name)),
+            Self::Simulated(disk) => disk.is_open(name),
+        }
+    }
+
     /// Makes a file shorter, or longer by zeros.
     pub fn resize(&self, name: &str, bytes: u64) {
         match self {
@@ -125,6 +152,21 @@ impl Store {
             Self::Simulated(disk) => disk.parts().into_iter().map(|(_, bytes)| bytes).collect(),
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn is_open(path: &Path) -> bool {
+    let path = fs::canonicalize(path).expect("the file exists");
+    let descriptors = fs::read_dir("/proc/self/fd").expect("the descriptors are listed");
+    let mut targets = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    targets.any(|target| target == path)
+}
+
+/// An open that shares nothing fails while the file is open.
+#[cfg(windows)]
+fn is_open(path: &Path) -> bool {
+    use std::os::windows::fs::OpenOptionsExt;
+    fs::File::options().read(true).share_mode(0).open(path).is_err()
 }
 
 /// Returns the content of a part, or `None` if it was removed, or is being removed, since it was

@@ -12,6 +12,7 @@ use posthouse::{
 use super::announcement::Service;
 use super::line_writer::LineSender;
 use crate::failure::{CommandResult, Failure};
+use crate::peer_lines::LineKind;
 use crate::settings::ListenSettings;
 use crate::term::hints;
 use crate::term::units::{self, ByteSize};
@@ -24,10 +25,11 @@ pub(super) struct DirectoryFlags {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// The maximum size of all files in the directory: bytes, or a number with K, M, G or T (powers
-    /// of 1024). A file that would exceed it is rejected before anything is written
+    /// of 1024). A file that would exceed it is rejected before anything is written. Unfinished
+    /// files count; those that no transfer holds are removed first, the oldest first
     #[arg(long, value_name = "SIZE", requires = "dir", value_parser = units::parse_bytes)]
     max_bytes: Option<u64>,
-    /// The maximum number of files in the directory
+    /// The maximum number of files in the directory, unfinished ones included as in --max-bytes
     #[arg(long, value_name = "N", requires = "dir")]
     max_files: Option<u64>,
     /// Allow downloads and listings only; no uploads
@@ -153,8 +155,16 @@ impl Handler for FileServer {
     fn transferred(&self, peer: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
         let who = peer.address().map(|address| address.to_string()).unwrap_or_default();
         match transfer.result() {
-            Ok(_) => self.lines.done(done_line(transfer, &who)),
-            Err(error) => self.lines.failed(failed_line(transfer, &who, error)),
+            Ok(_) => {
+                let kind = match transfer.is_incoming() {
+                    true => LineKind::Received,
+                    false => LineKind::Sent,
+                };
+                self.lines.send(kind, done_line(transfer, &who));
+            }
+            Err(error) => {
+                self.lines.send(LineKind::Failed, failed_line(transfer, &who, error));
+            }
         }
         Ok(())
     }
@@ -170,11 +180,10 @@ impl FileServer {
     }
 }
 
-/// Returns the line of a file that was transferred. A name that is unsafe on a terminal was
-/// rejected before.
+/// Returns the line of a file that was transferred.
 fn done_line(transfer: &FinishedTransfer, who: &str) -> String {
     let progress = transfer.handle();
-    let name = transfer.name();
+    let name = Escaped(transfer.name());
     let bytes = progress.transferred_bytes();
     let already =
         if bytes > 0 && progress.resumed_from() == bytes { "already there, " } else { "" };
@@ -189,7 +198,7 @@ fn done_line(transfer: &FinishedTransfer, who: &str) -> String {
 /// Returns the line of a file that could not be transferred.
 fn failed_line(transfer: &FinishedTransfer, who: &str, error: &TransferError) -> String {
     let progress = transfer.handle();
-    let name = transfer.name();
+    let name = Escaped(transfer.name());
     let start = if transfer.is_incoming() {
         format!("not received: {name} (from {who})")
     } else {

@@ -2,19 +2,17 @@
 //! terminal or a pipe that accepts no output must not block an I/O worker.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::failure::{CommandResult, Failure};
+use crate::peer_lines::{Admission, LineKind, PeerLines};
 
-/// The capacity of the queue in lines of about 100 bytes. Lines beyond it are dropped and counted.
+/// The capacity of the queue in lines of about 100 bytes. Lines beyond it are only counted.
 const MAX_QUEUED_LINES: usize = 4096;
-/// The maximum number of failures that are printed in a period. A peer can cause any number.
-const MAX_FAILURES: u64 = 50;
-const FAILURE_PERIOD: Duration = Duration::from_secs(10);
+/// The time between two lines about those that are not shown.
+const SUMMARY_PERIOD: Duration = Duration::from_secs(1);
 /// The maximum time that `finish` waits for the last lines.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -22,45 +20,40 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) struct LineSender {
     queue: SyncSender<Line>,
-    dropped: Arc<AtomicU64>,
+    limit: &'static PeerLines,
 }
 
 /// The writing side of the queue.
 #[derive(Debug)]
 pub(super) struct LineWriter {
     queue: Receiver<Line>,
-    dropped: Arc<AtomicU64>,
+    limit: &'static PeerLines,
 }
 
 #[derive(Debug)]
 enum Line {
-    Done(String),
-    Failed(String),
+    Shown(LineKind, String),
+    /// A line was not shown. The writer says so within a second.
+    Hidden,
     /// The end of the queue. The sender gets an answer when all lines before it are written.
     End(SyncSender<()>),
 }
 
-pub(super) fn channel() -> (LineSender, LineWriter) {
+pub(super) fn channel(limit: &'static PeerLines) -> (LineSender, LineWriter) {
     let (sender, receiver) = sync_channel(MAX_QUEUED_LINES);
-    let sender = LineSender { queue: sender, dropped: Arc::default() };
-    let writer = LineWriter { queue: receiver, dropped: sender.dropped.clone() };
-    (sender, writer)
+    (LineSender { queue: sender, limit }, LineWriter { queue: receiver, limit })
 }
 
 impl LineSender {
-    /// Sends the line of a file that was transferred.
-    pub(super) fn done(&self, line: String) {
-        self.send(Line::Done(line));
-    }
-
-    /// Sends the line of a file that could not be transferred.
-    pub(super) fn failed(&self, line: String) {
-        self.send(Line::Failed(line));
-    }
-
-    fn send(&self, line: Line) {
-        if self.queue.try_send(line).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+    /// Sends a line about a file, unless there are too many of them.
+    pub(super) fn send(&self, kind: LineKind, line: String) {
+        let mut admission = self.limit.admit(kind, line.as_bytes(), Instant::now());
+        if admission == Admission::Shown && self.queue.try_send(Line::Shown(kind, line)).is_err() {
+            admission = self.limit.hide(kind);
+        }
+        if admission == Admission::FirstHidden {
+            // If the queue is full, the writer is awake.
+            let _ = self.queue.try_send(Line::Hidden);
         }
     }
 
@@ -84,91 +77,60 @@ impl LineWriter {
             .map_err(|error| Failure::runtime(format!("cannot start the line writer: {error}")))
     }
 
-    /// Writes lines until the end. If stdout or stderr is closed, its lines are lost.
+    /// Writes lines until the end.
     fn write_to(self, mut out: impl Write, mut err: impl Write) {
-        let mut failures = FailureLimiter::new();
-        while let Ok(line) = self.queue.recv() {
-            let dropped = self.dropped.swap(0, Ordering::Relaxed);
-            if dropped > 0 {
-                let _ = writeln!(err, "{dropped} lines were dropped: stdout or stderr was blocked");
+        let mut summary_at = None;
+        loop {
+            let now = Instant::now();
+            if summary_at.is_some_and(|at| now >= at) {
+                self.write_summary(&mut out, &mut err);
+                summary_at = None;
             }
-            match line {
-                Line::Done(line) => {
-                    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-                }
-                Line::Failed(line) => {
-                    for line in failures.admit(line, Instant::now()) {
-                        let _ = writeln!(err, "{line}");
-                    }
-                }
-                Line::End(written) => {
-                    if let Some(line) = failures.take_suppressed() {
-                        let _ = writeln!(err, "{line}");
-                    }
+            if summary_at.is_none() && self.limit.has_hidden() {
+                summary_at = Some(now + SUMMARY_PERIOD);
+            }
+            match self.next_line(summary_at) {
+                Ok(Line::Shown(kind, line)) => write_line(kind, &line, &mut out, &mut err),
+                Ok(Line::Hidden) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Line::End(written)) => {
+                    self.write_summary(&mut out, &mut err);
                     // Fails after the timeout of `finish`.
                     let _ = written.try_send(());
                     return;
                 }
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
+
+    fn next_line(&self, until: Option<Instant>) -> Result<Line, RecvTimeoutError> {
+        match until {
+            None => self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(until) => self.queue.recv_timeout(until.saturating_duration_since(Instant::now())),
+        }
+    }
+
+    /// Writes the numbers of lines that were not shown.
+    fn write_summary(&self, out: &mut impl Write, err: &mut impl Write) {
+        for (kind, line) in self.limit.take_hidden().summary() {
+            write_line(kind, &line, out, err);
+        }
+    }
 }
 
-/// A limit on the failures that are printed in a period. Those beyond it are only counted.
-struct FailureLimiter {
-    period_end: Option<Instant>,
-    in_period: u64,
-    suppressed: u64,
-}
-
-impl FailureLimiter {
-    fn new() -> Self {
-        Self { period_end: None, in_period: 0, suppressed: 0 }
-    }
-
-    /// Returns the lines to write now.
-    fn admit(&mut self, line: String, now: Instant) -> Vec<String> {
-        let mut lines = Vec::new();
-        if self.period_end.is_none_or(|end| now >= end) {
-            lines.extend(self.take_suppressed());
-            self.period_end = Some(now + FAILURE_PERIOD);
-            self.in_period = 0;
-        }
-        self.in_period += 1;
-        if self.in_period <= MAX_FAILURES {
-            lines.push(line);
-        } else {
-            self.suppressed += 1;
-        }
-        lines
-    }
-
-    /// Returns the line with the number of failures that were only counted.
-    fn take_suppressed(&mut self) -> Option<String> {
-        let suppressed = std::mem::take(&mut self.suppressed);
-        (suppressed > 0).then(|| format!("{suppressed} more transfers failed"))
-    }
+/// Writes a line to stdout or stderr. If that is closed, the line is lost.
+fn write_line(kind: LineKind, line: &str, out: &mut impl Write, err: &mut impl Write) {
+    let _ = match kind {
+        LineKind::Received | LineKind::Sent => writeln!(out, "{line}").and_then(|()| out.flush()),
+        LineKind::Failed | LineKind::Log => writeln!(err, "{line}"),
+    };
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
-
-    #[test]
-    fn failures_are_written_up_to_a_limit_and_then_counted() {
-        let mut failures = FailureLimiter::new();
-        let start = Instant::now();
-        let mut lines = Vec::new();
-        for number in 0..1000 {
-            lines.extend(failures.admit(format!("{number}"), start));
-        }
-        assert_eq!(lines.len() as u64, MAX_FAILURES);
-        let next = failures.admit("later".into(), start + FAILURE_PERIOD);
-        assert_eq!(next, ["950 more transfers failed", "later"]);
-        assert_eq!(failures.take_suppressed(), None);
-    }
 
     /// A writer that keeps its bytes for a test.
     #[derive(Clone, Default)]
@@ -184,30 +146,58 @@ mod tests {
         }
     }
 
-    #[test]
-    fn finish_waits_until_every_line_is_written() {
-        let (lines, writer) = channel();
+    impl KeptBytes {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn limit() -> &'static PeerLines {
+        Box::leak(Box::new(PeerLines::new()))
+    }
+
+    /// Returns what a writer has written to stdout and stderr when it has ended.
+    fn written(lines: &LineSender, writer: LineWriter) -> (String, String) {
         let out = KeptBytes::default();
         let err = KeptBytes::default();
-        for number in 0..1000 {
-            lines.done(format!("{number}"));
-        }
-        lines.failed("failed".into());
         let to_out = out.clone();
         let to_err = err.clone();
-        thread::spawn(move || writer.write_to(to_out, to_err));
+        let thread = thread::spawn(move || writer.write_to(to_out, to_err));
         lines.finish();
-        assert!(out.0.lock().unwrap().ends_with(b"\n999\n"));
-        assert_eq!(*err.0.lock().unwrap(), b"failed\n");
+        thread.join().unwrap();
+        (out.text(), err.text())
     }
 
     #[test]
-    fn a_full_queue_drops_and_counts_lines_without_waiting() {
-        let (lines, writer) = channel();
-        for number in 0..MAX_QUEUED_LINES + 3 {
-            lines.done(format!("{number}"));
+    fn finish_waits_until_every_line_is_written() {
+        let (lines, writer) = channel(limit());
+        for number in 0..1000 {
+            lines.send(LineKind::Received, format!("{number}"));
         }
-        assert_eq!(lines.dropped.load(Ordering::Relaxed), 3);
-        assert_eq!(writer.queue.try_iter().count(), MAX_QUEUED_LINES);
+        lines.send(LineKind::Failed, "failed".into());
+        let (out, err) = written(&lines, writer);
+        assert!(out.ends_with("\n999\n"));
+        assert_eq!(err, "failed\n");
+    }
+
+    #[test]
+    fn every_line_beyond_the_limit_or_a_full_queue_is_counted() {
+        let limit = limit();
+        let (lines, writer) = channel(limit);
+        limit.limit(1_000_000, Instant::now());
+        // One place is left for the end.
+        for number in 0..MAX_QUEUED_LINES - 1 {
+            lines.send(LineKind::Received, format!("{number}"));
+        }
+        limit.limit(1, Instant::now() + Duration::from_secs(1000));
+        for number in 0..60 {
+            lines.send(LineKind::Sent, format!("{number}"));
+            lines.send(LineKind::Failed, format!("{number}"));
+        }
+        let kept = MAX_QUEUED_LINES - 1;
+        assert_eq!(writer.queue.try_iter().count(), kept + 1);
+        let (out, err) = written(&lines, writer);
+        assert_eq!(out, "sent 59 more files, not shown\n");
+        assert_eq!(err, "60 more transfers failed, not shown\n");
     }
 }

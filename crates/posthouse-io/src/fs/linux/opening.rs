@@ -8,9 +8,9 @@ use rustix::fs::{Advice, AtFlags, Mode, OFlags, ResolveFlags, Stat, fstat};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::path::Arg;
 
-use super::{DirHandle, MAX_TRIES, is_regular, metadata_of, version_of};
+use super::{DirHandle, MAX_TRIES, identity_of, is_regular, metadata_of, version_of};
 use crate::error::{Error, Failure};
-use crate::file_op::FileOutcome;
+use crate::file_op::{FileIdentity, FileOutcome};
 use crate::handle::File;
 
 /// Opens a directory of this machine. The descriptor identifies the directory and grants no other
@@ -35,8 +35,10 @@ impl DirHandle {
         // This is only advice; the operation is correct without it.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
         let metadata = metadata_of(&stat);
+        let (volume, inode) = identity_of(&stat);
+        let identity = Some(FileIdentity { volume, file: inode.into() });
         let version = version_of(&stat);
-        Ok(FileOutcome::Opened { file: File::new(file), metadata, version })
+        Ok(FileOutcome::Opened { file: File::new(file), metadata, identity, version })
     }
 }
 

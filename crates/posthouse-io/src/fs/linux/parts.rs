@@ -19,6 +19,7 @@ use super::opening::{beneath, make_beneath, stat_of, wait_again};
 use super::{DirHandle, MAX_TRIES, identity_of, is_regular, metadata_of};
 use crate::error::{Error, Failure};
 use crate::file_op::{FileOutcome, PARTS_DIRECTORY};
+use crate::fs::PartsToFree;
 use crate::handle::File;
 
 /// The flags that open a file without waiting.
@@ -62,6 +63,27 @@ impl DirHandle {
             }
         }
         Ok(())
+    }
+
+    /// Removes parts that nobody has locked, the oldest first, until enough is freed.
+    pub(in crate::fs) fn free_parts(&self, wanted: PartsToFree) -> Result<(), Error> {
+        let mut found = Vec::new();
+        let parts = self.parts()?;
+        for entry in parts.iter().flat_map(Dir::read_from).flatten() {
+            let entry = entry?;
+            if let (Ok(name), Some(parts)) = (entry.file_name().to_str(), &parts)
+                && let Some(stat) = stat_of(parts, name)?
+                && is_own_file(&stat)
+                && stat.st_nlink == 1
+            {
+                let metadata = metadata_of(&stat);
+                found.push((metadata.modified_ns, metadata.bytes, name.to_owned()));
+            }
+        }
+        wanted.free(found, |name| match &parts {
+            Some(parts) => expire(parts, name, i64::MAX),
+            None => Ok(false),
+        })
     }
 
     /// Opens the directory of parts, if it exists. It must be a directory that belongs to this
@@ -171,20 +193,22 @@ pub(super) fn unlink(directory: &OwnedFd, name: &str) -> Result<(), Errno> {
     }
 }
 
-/// Removes a part that was last written before this time, unless it is locked.
-fn expire(parts: &OwnedFd, name: &str, before_ns: i64) -> Result<(), Error> {
+/// Removes a part that was last written before this time, unless it is locked. Returns whether it
+/// has removed it.
+fn expire(parts: &OwnedFd, name: &str, before_ns: i64) -> Result<bool, Error> {
     let is_old = |stat: &Stat| is_regular(stat) && metadata_of(stat).modified_ns < before_ns;
     if !stat_of(parts, name)?.is_some_and(|stat| is_old(&stat)) {
-        return Ok(());
+        return Ok(false);
     }
     // An object that cannot be opened is not a part, or has vanished.
-    let Ok(file) = beneath(parts, name, OFlags::RDONLY | AT_ONCE) else { return Ok(()) };
+    let Ok(file) = beneath(parts, name, OFlags::RDONLY | AT_ONCE) else { return Ok(false) };
     if !is_regular(&fstat(&file)?) || !lock_file(&file)? {
-        return Ok(());
+        return Ok(false);
     }
     let stat = fstat(&file)?;
-    if is_old(&stat) && leads_to(parts, name, &stat)? {
+    let is_expired = is_old(&stat) && leads_to(parts, name, &stat)?;
+    if is_expired {
         unlink(parts, name)?;
     }
-    Ok(())
+    Ok(is_expired)
 }

@@ -11,9 +11,9 @@ use windows_sys::Win32::Storage::FileSystem as fs;
 
 use super::calls::{self, How, Status};
 use super::names::WideName;
-use super::{EntryKind, Found, Opened, find_out, not_a_file, version};
+use super::{EntryKind, Found, Opened, find_out, identity, not_a_file, version};
 use crate::error::Error;
-use crate::file_op::FileOutcome;
+use crate::file_op::{FileIdentity, FileOutcome};
 use crate::fs::DirHandle;
 use crate::handle::File;
 
@@ -66,10 +66,12 @@ impl DirHandle {
         if found.kind != EntryKind::File {
             return Err(not_a_file());
         }
+        let identity = identity(&file).ok();
+        let identity = identity.map(|(volume, file)| FileIdentity { volume, file });
         let version = version(&file);
         let file = File::new(Opened::from(file));
         let metadata = found.metadata;
-        Ok(FileOutcome::Opened { file, metadata, version })
+        Ok(FileOutcome::Opened { file, metadata, identity, version })
     }
 
     /// Opens the target of a path, which may be a link. A link on the way is rejected.

@@ -26,7 +26,7 @@ use super::room::to_grow;
 use super::{EntryKind, Found, Opened, find_out, identity, kind_of, not_a_file};
 use crate::error::{Error, Failure};
 use crate::file_op::{FileOutcome, PARTS_DIRECTORY};
-use crate::fs::{DirHandle, MAX_TRIES};
+use crate::fs::{DirHandle, MAX_TRIES, PartsToFree};
 use crate::handle::File;
 
 /// Others may read the part and remove its name. A process that would write to it finds it locked,
@@ -99,6 +99,27 @@ impl DirHandle {
             expire(&parts, &name, before_ns)?;
         }
         Ok(())
+    }
+
+    /// Removes parts that nobody has locked, the oldest first, until enough is freed.
+    pub(in crate::fs) fn free_parts(&self, wanted: PartsToFree) -> Result<(), Error> {
+        let mut found = Vec::new();
+        let parts = self.parts()?;
+        if let Some(parts) = &parts {
+            calls::each_name(parts, |name, _| {
+                if let Ok(Some(part)) = find(parts, name)
+                    && part.kind == EntryKind::File
+                    && part.has_one_name
+                {
+                    found.push((part.metadata.modified_ns, part.metadata.bytes, name.to_vec()));
+                }
+                Ok(())
+            })?;
+        }
+        wanted.free(found, |name| match &parts {
+            Some(parts) => expire(parts, name, i64::MAX),
+            None => Ok(false),
+        })
     }
 
     /// Opens the directory of parts, if it exists.
@@ -194,14 +215,16 @@ fn is_old(found: &Found, before_ns: i64) -> bool {
     found.kind == EntryKind::File && found.metadata.modified_ns < before_ns
 }
 
-/// Removes a part that was last written before this time, unless it is held.
-fn expire(parts: &OwnedHandle, name: &[u16], before_ns: i64) -> Result<(), Error> {
+/// Removes a part that was last written before this time, unless it is held. Returns whether it has
+/// removed it.
+fn expire(parts: &OwnedHandle, name: &[u16], before_ns: i64) -> Result<bool, Error> {
     // An object that cannot be opened is held, or has vanished.
-    let Ok(file) = calls::open(parts, name, TO_REMOVE_UNHELD) else { return Ok(()) };
-    if is_old(&find_out(&file)?, before_ns) {
+    let Ok(file) = calls::open(parts, name, TO_REMOVE_UNHELD) else { return Ok(false) };
+    let is_expired = is_old(&find_out(&file)?, before_ns);
+    if is_expired {
         remove(parts, &file, &file)?;
     }
-    Ok(())
+    Ok(is_expired)
 }
 
 #[cfg(test)]

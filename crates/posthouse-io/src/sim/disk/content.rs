@@ -131,5 +131,6 @@ impl Content {
     }
 }
 
-/// The fraction of the kept writes of which only the first part is kept: one of this number.
+/// The denominator of a chance: if a write survives a crash, this is the chance that only its first
+/// part survives.
 const TORN_OF: usize = 3;

@@ -297,6 +297,11 @@ impl Volume {
         self.open.values().any(|open| open.inode == inode && open.clones.strong_count() > 0)
     }
 
+    /// Returns the number of open files.
+    pub(super) fn open_files(&self) -> usize {
+        self.open.values().filter(|open| open.clones.strong_count() > 0).count()
+    }
+
     /// Returns the modification time of a final file.
     pub(super) fn modified_ns(&mut self, path: &str) -> Option<i64> {
         let Some(Found::File(inode)) = self.names.look(path) else { return None };

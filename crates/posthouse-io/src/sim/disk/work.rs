@@ -56,6 +56,7 @@ fn targets(op: &FileOp) -> (Option<&Directory>, Option<&File>) {
         FileOp::Open { directory, .. }
         | FileOp::OpenPart { directory, .. }
         | FileOp::ExpireParts { directory, .. }
+        | FileOp::FreeParts { directory, .. }
         | FileOp::Usage { directory }
         | FileOp::LookUpDirectory { directory, .. }
         | FileOp::MakeDirectory { directory, .. }
@@ -88,6 +89,7 @@ fn kind(op: &FileOp) -> u64 {
         FileOp::SyncName { .. } => 12,
         FileOp::LookUpDirectory { .. } => 13,
         FileOp::MakeDirectory { .. } => 14,
+        FileOp::FreeParts { .. } => 15,
     }
 }
 
@@ -364,6 +366,7 @@ impl World {
             FileOp::MakeDirectory { path, .. } => disk.make_directory(&path),
             FileOp::RemovePart { name, file, .. } => disk.remove_part(&name, own(&file)),
             FileOp::ExpireParts { age_ms, .. } => Ok(disk.expire_parts(age_ms, now_ns)),
+            FileOp::FreeParts { bytes, files, .. } => disk.free_parts(bytes, files),
             FileOp::Usage { .. } => Ok(FileOutcome::Usage(disk.usage())),
             FileOp::List { after, max_entries, max_bytes, is_listed, .. } => {
                 Ok(disk.list(&after, (max_entries, max_bytes), is_listed))

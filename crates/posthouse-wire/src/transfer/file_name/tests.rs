@@ -176,7 +176,8 @@ fn an_error_names_the_part_and_cannot_forge_a_line() {
     assert_eq!(text("a/b\u{202e}\n\u{1b}[2J\""), expected);
     for c in '\0'..='\u{ffff}' {
         let text = text(&format!("a{c}b?"));
-        let plain = |c: char| c.is_ascii_graphic() || c == ' ' || !is_forbidden(c);
+        let hides = |c| is_forbidden(c) || is_default_ignorable(c);
+        let plain = |c: char| c.is_ascii_graphic() || c == ' ' || !hides(c);
         assert!(text.chars().all(plain), "{c:?} in {text:?}");
     }
     assert!(text(&"x".repeat(300)).contains(&format!("{}\"...", "x".repeat(MAX_SHOWN_CHARS))));

@@ -17,6 +17,9 @@ pub enum ReceiverAction<E> {
     },
     /// Sends a frame.
     Frame(TransferFrame<'static>),
+    /// Requests the place of an open file, which the receiver has until its last action;
+    /// [`grant_file`](super::FileReceiver::grant_file) takes it, now or later.
+    NeedFile,
     /// Requests memory for a read of this number of bytes;
     /// [`grant`](super::FileReceiver::grant) takes it, now or later.
     Need(usize),
@@ -35,7 +38,8 @@ pub enum ReceiverAction<E> {
     Discard,
     /// Tells the program.
     Notify(ReceiverEvent<E>),
-    /// Nothing is left to do, and no operation is in flight. This is the last action.
+    /// Nothing is left to do, and no operation is in flight. This is the last action. Memory that
+    /// was requested and not granted is not needed any more.
     Release,
 }
 
@@ -51,6 +55,14 @@ pub enum ReceiverOp {
     MakeDirectory,
     /// Counts the files and bytes of the directory, because its quota seems to be exhausted.
     Count,
+    /// Removes parts that no transfer holds, the oldest first, until the quota has this much room,
+    /// and counts the directory. It fails if they are not enough.
+    MakeRoom {
+        /// The number of bytes.
+        bytes: u64,
+        /// The number of files.
+        files: u64,
+    },
     /// Opens the part, or creates it.
     OpenPart,
     /// Reads the found file or the part.

@@ -22,6 +22,7 @@ impl<E> FileReceiver<E> {
             }
             (OpKind::LookUp, DiskOutcome::Found { bytes }) => self.on_found(bytes),
             (OpKind::Count, DiskOutcome::Done) => self.reserve(Attempt::Counted),
+            (OpKind::MakeRoom, DiskOutcome::Done) => self.reserve_rest(Attempt::RoomMade),
             (OpKind::OpenPart, DiskOutcome::Part { bytes }) => self.on_part(bytes),
             (OpKind::Read, DiskOutcome::Read(memory)) => self.on_read(number, memory),
             (OpKind::Truncate, DiskOutcome::Done) => self.hold_part(),
@@ -43,7 +44,10 @@ impl<E> FileReceiver<E> {
             (OpKind::LookUp | OpKind::LookUpDirectory, DiskFailure::NotFound) => {
                 return self.reserve(Attempt::First);
             }
-            (OpKind::MakeDirectory, _) => self.room(Room::Return),
+            // Parts that are not enough, or cannot be removed, leave the quota as it is.
+            (OpKind::MakeRoom, _) => return self.fail(TransferFailure::NoRoom),
+            // Nothing was made that could count.
+            (OpKind::OpenPart | OpKind::MakeDirectory, _) => self.room(Room::Return),
             (OpKind::SyncName, DiskFailure::NotFound) => {
                 return self.fail(TransferFailure::Changed("the existing file disappeared"));
             }
@@ -68,12 +72,16 @@ impl<E> FileReceiver<E> {
             }
             Ok(DiskOutcome::Part { bytes }) => {
                 self.part = Some(Part::new(bytes));
-                // An empty part was created for this transfer.
+                // An empty part was created for this transfer. Another one counts already.
                 let cleanup = if bytes == 0 { Cleanup::Remove } else { Cleanup::Nothing };
                 self.state = State::CleaningUp(cleanup);
+                self.room(Room::Return);
             }
             Ok(DiskOutcome::Read(memory)) => self.actions.push_back(ReceiverAction::Free(memory)),
             Ok(DiskOutcome::Written(_)) | Err(_) if kind == OpKind::Write => self.discard(),
+            Err(_) if matches!(kind, OpKind::OpenPart | OpKind::MakeDirectory) => {
+                self.room(Room::Return);
+            }
             Ok(_) | Err(_) => {}
         }
     }
@@ -112,13 +120,26 @@ impl<E> FileReceiver<E> {
                 }
                 self.hold_part();
             }
-            RoomState::Missing if bytes == 0 => self.fail(TransferFailure::NoRoom),
-            RoomState::Missing => {
-                self.state = State::Reserving(Attempt::Rest);
-                let bytes = size.saturating_sub(bytes);
-                self.room(Room::Reserve { bytes, files: 0, directories: 0 });
-            }
+            RoomState::Missing if bytes == 0 => self.make_room(),
+            RoomState::Missing => self.reserve_rest(Attempt::Rest),
         }
+    }
+
+    /// Reserves room for the bytes that the part does not hold. The part itself is counted.
+    fn reserve_rest(&mut self, attempt: Attempt) {
+        self.state = State::Reserving(attempt);
+        let bytes = self.config.size.saturating_sub(self.held());
+        self.room(Room::Reserve { bytes, files: 0, directories: 0 });
+    }
+
+    /// Makes room for the bytes that the part does not hold. A part that was created after the last
+    /// count is not counted yet.
+    pub(super) fn make_room(&mut self) {
+        let held = self.held();
+        self.state = State::MakingRoom;
+        let bytes = self.config.size.saturating_sub(held);
+        let files = u64::from(held == 0);
+        self.submit(OpKind::MakeRoom, ReceiverOp::MakeRoom { bytes, files });
     }
 
     /// Reads the bytes of the part, or truncates it if it is larger than the file.
@@ -154,7 +175,8 @@ impl<E> FileReceiver<E> {
                     holding.hashed += memory.len() as u64;
                     actions.push_back(ReceiverAction::Free(memory));
                 }
-                Taken::End => {
+                Taken::End(memory) => {
+                    actions.push_back(ReceiverAction::Free(memory));
                     let text = "the bytes that the receiver holds became fewer";
                     return self.fail(TransferFailure::Changed(text));
                 }

@@ -124,7 +124,11 @@ impl<E> FileReceiver<E> {
         }
     }
 
+    /// Removes the part. Bytes that were not written give their memory back before.
     fn remove_part(&mut self) {
+        if !self.opened_part().is_written() {
+            self.discard();
+        }
         self.state = State::CleaningUp(Cleanup::Nothing);
         self.room(Room::Return);
         self.submit(OpKind::RemovePart, ReceiverOp::RemovePart);

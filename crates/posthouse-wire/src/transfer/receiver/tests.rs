@@ -64,6 +64,14 @@ impl Harness {
             match action {
                 ReceiverAction::Disk { number, op } => self.operations.push((number, op)),
                 ReceiverAction::Frame(frame) => self.frames.push(frame),
+                ReceiverAction::NeedFile => {
+                    assert!(
+                        self.operations.is_empty(),
+                        "nothing is opened before its place is had"
+                    );
+                    self.receiver.grant_file();
+                    assert_eq!(self.receiver.open_files(), 1);
+                }
                 ReceiverAction::Need(bytes) => {
                     assert!(bytes > 0);
                     self.lent += 1;
@@ -314,9 +322,11 @@ fn without_room_the_directory_is_counted_and_what_the_part_holds_may_do() {
         it.has_room = answers;
         it.answer(&ReceiverOp::LookUp, Err(DiskFailure::NotFound)).done(&ReceiverOp::Count);
         it.answer(&ReceiverOp::OpenPart, Ok(DiskOutcome::Part { bytes: held }));
+        let make_room = ReceiverOp::MakeRoom { bytes: SIZE - held, files: u64::from(held == 0) };
         if fits {
             it.hold(&CONTENT[..held as usize]);
         } else {
+            it.answer(&make_room, Err(DiskFailure::Other));
             assert_eq!(it.failed(), &TransferFailure::NoRoom);
             if held == 0 {
                 it.done(&ReceiverOp::RemovePart);
@@ -324,6 +334,38 @@ fn without_room_the_directory_is_counted_and_what_the_part_holds_may_do() {
             it.assert_over();
         }
     }
+}
+
+#[test]
+fn other_parts_give_way_for_what_the_own_part_does_not_hold() {
+    for (held, is_enough) in [(0, true), (4, true), (0, false), (4, false)] {
+        let mut it = Harness::new();
+        it.has_room = vec![is_enough, false, false, false];
+        if held == 0 {
+            // An empty part saves nothing, so it is not tried on its own.
+            it.has_room.pop();
+        }
+        it.answer(&ReceiverOp::LookUp, Err(DiskFailure::NotFound)).done(&ReceiverOp::Count);
+        it.answer(&ReceiverOp::OpenPart, Ok(DiskOutcome::Part { bytes: held }));
+        it.done(&ReceiverOp::MakeRoom { bytes: SIZE - held, files: u64::from(held == 0) });
+        // The part is counted by now.
+        let rest = Room::Reserve { bytes: SIZE - held, files: 0, directories: 0 };
+        assert!(it.rooms.contains(&rest), "{:?}", it.rooms);
+        if is_enough {
+            it.hold(&CONTENT[..held as usize]);
+        } else {
+            assert_eq!(it.failed(), &TransferFailure::NoRoom);
+        }
+    }
+    // The connection ends meanwhile.
+    let mut it = Harness::new();
+    it.has_room = vec![false, false];
+    it.answer(&ReceiverOp::LookUp, Err(DiskFailure::NotFound)).done(&ReceiverOp::Count);
+    it.answer(&ReceiverOp::OpenPart, Ok(DiskOutcome::Part { bytes: 0 }));
+    it.receiver.end("the connection ended", EndCause::Connection);
+    it.run();
+    it.done(&ReceiverOp::MakeRoom { bytes: SIZE, files: 1 });
+    it.done(&ReceiverOp::RemovePart).assert_over();
 }
 
 #[test]
@@ -476,7 +518,14 @@ fn an_answer_on_room_and_memory_that_come_late_are_given_back() {
     let config = CONFIG;
     let mut receiver = FileReceiver::new(config);
     let poll = |receiver: &mut FileReceiver<&'static str>| receiver.poll(Duration::ZERO);
+    assert!(matches!(poll(&mut receiver), Some(ReceiverAction::NeedFile)));
+    assert!(poll(&mut receiver).is_none(), "nothing happens before its place is granted");
+    assert_eq!(receiver.sign_of_life(), Some(TransferFrame::Working { id: 7 }));
+    assert_eq!(receiver.expires_at(Duration::ZERO, Duration::ZERO), None);
+    receiver.grant_file();
     let Some(ReceiverAction::Disk { number, .. }) = poll(&mut receiver) else { panic!() };
+    receiver.grant_file();
+    assert!(poll(&mut receiver).is_none(), "a second place is not used");
     receiver.on_disk(number, Ok(DiskOutcome::Found { bytes: SIZE }));
     assert!(matches!(poll(&mut receiver), Some(ReceiverAction::Need(10))));
     receiver.end("given", EndCause::Local);
@@ -486,4 +535,13 @@ fn an_answer_on_room_and_memory_that_come_late_are_given_back() {
     assert_eq!(memory.capacity(), 5);
     receiver.on_room(true);
     assert!(receiver.is_ended());
+
+    let mut receiver = FileReceiver::new(config);
+    assert!(matches!(poll(&mut receiver), Some(ReceiverAction::NeedFile)));
+    receiver.end("given", EndCause::Local);
+    receiver.grant_file();
+    while let Some(action) = poll(&mut receiver) {
+        assert!(!matches!(action, ReceiverAction::Disk { .. }), "{action:?}");
+    }
+    assert_eq!(receiver.open_files(), 0);
 }

@@ -15,6 +15,11 @@ pub enum SenderAction<E> {
     },
     /// Sends a frame, other than a chunk.
     Frame(SenderFrame),
+    /// Requests the place of an open file; [`grant_file`](super::FileSender::grant_file) takes it,
+    /// now or later.
+    NeedFile,
+    /// Closes the file, and gives its place back. No operation on it is in flight.
+    Close,
     /// Requests memory for a read of this number of bytes; [`grant`](super::FileSender::grant)
     /// takes it, now or later.
     Need(usize),
@@ -25,7 +30,8 @@ pub enum SenderAction<E> {
     Free(Vec<u8>),
     /// Reports an event to the program.
     Notify(SenderEvent<E>),
-    /// Nothing is left to do, and no operation is in flight. This is the last action.
+    /// Nothing is left to do, and no operation is in flight. This is the last action. Memory that
+    /// was requested and not granted is not needed any more.
     Release,
 }
 
@@ -34,6 +40,9 @@ pub enum SenderAction<E> {
 pub enum SenderOp {
     /// Opens the file: [`Opened`](super::super::DiskOutcome).
     Open,
+    /// Opens the file again after it was closed, and compares it with the file that was offered:
+    /// [`Reopened`](super::super::DiskOutcome).
+    Reopen,
     /// Reads from the file.
     Read {
         /// The offset of the first byte.

@@ -77,7 +77,10 @@ impl Comparing {
                     actions.push_back(SenderAction::Free(memory));
                 }
                 Taken::Piece(_) => unreachable!("a compared byte is read into memory"),
-                Taken::End => return Err(TransferFailure::Changed("it became shorter")),
+                Taken::End(memory) => {
+                    actions.push_back(SenderAction::Free(memory));
+                    return Err(TransferFailure::Changed("it became shorter"));
+                }
                 Taken::Nothing => return Ok(()),
             }
         }

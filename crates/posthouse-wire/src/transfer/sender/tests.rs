@@ -3,10 +3,17 @@ use crate::transfer::file_hash;
 use crate::transfer::harness::{End, failure_of, take_operation};
 
 /// A sender. The harness performs its actions, except those on the disk.
+#[expect(clippy::struct_excessive_bools, reason = "what the harness has seen")]
 struct Harness {
     sender: FileSender<&'static str>,
     operations: Vec<(OpNumber, SenderOp)>,
     frames: Vec<SenderFrame>,
+    /// Whether the sender gets the place of an open file at once.
+    grants_files: bool,
+    /// Whether the file is open.
+    is_open: bool,
+    /// The hash of the file, if it is known.
+    known: Option<[u8; 32]>,
     end: Option<(End, Tell)>,
     lent: usize,
     is_released: bool,
@@ -23,6 +30,9 @@ impl Harness {
             sender: FileSender::new(4),
             operations: Vec::new(),
             frames: Vec::new(),
+            grants_files: true,
+            is_open: false,
+            known: None,
             end: None,
             lent: 0,
             is_released: false,
@@ -42,6 +52,16 @@ impl Harness {
             match action {
                 SenderAction::Disk { number, op } => self.operations.push((number, op)),
                 SenderAction::Frame(frame) => self.frames.push(frame),
+                SenderAction::NeedFile => {
+                    assert_eq!(self.sender.open_files(), 0, "it waits for a place and has one");
+                    if self.grants_files {
+                        self.sender.grant_file();
+                    }
+                }
+                SenderAction::Close => {
+                    assert_eq!(self.sender.open_files(), 0);
+                    assert!(std::mem::take(&mut self.is_open) && self.operations.is_empty());
+                }
                 SenderAction::Need(bytes) => {
                     assert!((1..=4).contains(&bytes));
                     self.lent += 1;
@@ -66,7 +86,11 @@ impl Harness {
         if let (SenderOp::Read { .. }, Err(())) = (&op, &result) {
             self.lent -= 1; // it failed with its memory
         }
-        let failure = crate::transfer::DiskFailure::Other;
+        if let Ok(DiskOutcome::Opened { .. } | DiskOutcome::Reopened { .. }) = &result {
+            assert_eq!(self.sender.open_files(), 1);
+            self.is_open = true;
+        }
+        let failure = DiskFailure::Other;
         self.sender.on_disk(number, result.map_err(|()| DiskError { failure, error: "disk" }));
         self.run();
         self
@@ -76,13 +100,26 @@ impl Harness {
         let mut harness = Self::new();
         harness.answer(&SenderOp::Open, Ok(DiskOutcome::Opened { facts: FACTS, known }));
         assert_eq!(harness.frames.pop(), Some(SenderFrame::Offer));
+        assert!(!harness.is_open, "it is open while an accept is awaited");
+        harness.known = known;
         harness
     }
 
+    /// Accepts, and opens the offered file again.
     fn accept(&mut self, offset: u64, limit: u64, prefix: &[u8]) -> &mut Self {
+        self.accept_only(offset, limit, prefix);
+        self.reopened(FACTS, true)
+    }
+
+    fn accept_only(&mut self, offset: u64, limit: u64, prefix: &[u8]) -> &mut Self {
         self.sender.on_accept(offset, limit, file_hash(prefix));
         self.run();
         self
+    }
+
+    fn reopened(&mut self, facts: FileFacts, same_file: bool) -> &mut Self {
+        let known = self.known;
+        self.answer(&SenderOp::Reopen, Ok(DiskOutcome::Reopened { facts, same_file, known }))
     }
 
     fn credit(&mut self, limit: u64) -> &mut Self {
@@ -148,7 +185,7 @@ fn a_file_is_read_ahead_sent_in_order_checked_and_confirmed() {
     assert_eq!(it.chunk().as_deref(), Some(&b"89"[..]));
     it.checked();
     assert_eq!(it.frames, [SenderFrame::Done(file_hash(CONTENT))]);
-    assert!(it.end.is_none());
+    assert!(it.end.is_none() && !it.is_open, "it is open while done is awaited");
     it.confirm(file_hash(CONTENT));
     assert_eq!(it.end, Some((Ok(file_hash(CONTENT)), Tell::Nobody)));
     it.assert_over();
@@ -210,7 +247,8 @@ fn a_prefix_that_differs_is_offered_again_once() {
 fn an_empty_file_is_done_at_once() {
     let mut it = Harness::new();
     let facts = FileFacts { bytes: 0, modified_ns: 0 };
-    it.answer(&SenderOp::Open, Ok(DiskOutcome::Opened { facts, known: None })).accept(0, 0, b"");
+    it.answer(&SenderOp::Open, Ok(DiskOutcome::Opened { facts, known: None }));
+    it.accept_only(0, 0, b"").reopened(facts, true);
     it.answer(&SenderOp::Metadata, Ok(DiskOutcome::Metadata(facts)));
     assert_eq!(it.frames[1..], [SenderFrame::Done(file_hash(b""))]);
 }
@@ -251,12 +289,12 @@ fn a_file_that_changes_is_given_up() {
     it.accept(0, u64::MAX, b"").answer(&read(0, 4), Ok(DiskOutcome::Read(Vec::new())));
     assert!(it.chunk().is_none());
     assert_eq!(it.failed(), &shorter);
-    it.read(4, 4, 4);
-    assert!(it.is_released);
+    it.read(4, 4, 4).assert_over();
 
     let mut it = Harness::opened(None);
     it.accept(10, 10, CONTENT).answer(&read(0, 4), Ok(DiskOutcome::Read(Vec::new())));
     assert_eq!(it.failed(), &shorter);
+    it.read(4, 4, 4).assert_over();
 
     let mut it = Harness::opened(Some([0; 32]));
     it.prefers_unread = true;
@@ -274,6 +312,117 @@ fn a_file_that_changes_is_given_up() {
         assert!(it.frames.is_empty() && matches!(it.failed(), TransferFailure::Changed(_)));
         it.assert_over();
     }
+}
+
+#[test]
+fn a_file_is_opened_again_for_an_accept_and_must_be_the_offered_one() {
+    let mut it = Harness::opened(None);
+    it.accept_only(0, 2, b"");
+    assert!(!it.sender.is_sending() && it.sender.is_awaited());
+    assert_eq!(it.sender.expires_at(Duration::ZERO, Duration::from_secs(30)), None);
+    it.credit(5).reopened(FACTS, true);
+    assert!(it.is_open);
+    it.read(4, 1, 1).read(0, 4, 4);
+    assert!(it.chunk().is_some() && it.chunk().is_some(), "credit counted meanwhile");
+
+    let other_size = FileFacts { bytes: 11, ..FACTS };
+    let other_time = FileFacts { modified_ns: 4, ..FACTS };
+    for (facts, same_file) in [(FACTS, false), (other_size, true), (other_time, true)] {
+        for (offset, held) in [(0, &b""[..]), (4, &CONTENT[..4])] {
+            let mut it = Harness::opened(None);
+            it.accept_only(offset, 10, held).reopened(facts, same_file);
+            assert!(matches!(it.failed(), TransferFailure::Changed(_)), "{facts:?}");
+            assert_eq!(it.end.as_ref().map(|(_, tell)| *tell), Some(Tell::Peer));
+            it.assert_over();
+        }
+    }
+
+    for failure in [DiskFailure::NotFound, DiskFailure::Other] {
+        let mut it = Harness::opened(None);
+        it.accept_only(0, 10, b"");
+        let (number, _) = take_operation(&mut it.operations, &SenderOp::Reopen);
+        it.sender.on_disk(number, Err(DiskError { failure, error: "disk" }));
+        it.run();
+        let is_changed = matches!(it.failed(), TransferFailure::Changed(_));
+        assert_eq!(is_changed, failure == DiskFailure::NotFound, "{:?}", it.failed());
+        it.assert_over();
+    }
+
+    // The hash of the file that was opened last counts.
+    let mut it = Harness::opened(None);
+    it.known = Some([7; 32]);
+    it.accept(10, 10, CONTENT).read(0, 4, 4).read(4, 4, 4).read(8, 2, 2).checked();
+    assert_eq!(it.frames, [SenderFrame::Done([7; 32])]);
+
+    // An end while the file is being opened again waits for it.
+    let mut it = Harness::opened(None);
+    it.accept_only(0, 10, b"");
+    it.sender.end("given", Tell::Peer);
+    it.run();
+    assert!(!it.is_released);
+    it.reopened(FACTS, true).assert_over();
+}
+
+#[test]
+fn a_file_waits_for_its_place_and_its_receiver_is_told_that_it_is_awaited() {
+    let mut it = Harness::opened(None);
+    it.grants_files = false;
+    it.accept_only(0, 10, b"");
+    assert!(it.operations.is_empty() && it.sender.is_awaited());
+    assert_eq!(it.sender.expires_at(Duration::ZERO, Duration::from_secs(30)), None);
+    it.sender.grant_file();
+    it.run();
+    it.sender.grant_file();
+    it.run();
+    assert_eq!(it.operations.len(), 1, "a second place is not used");
+    it.reopened(FACTS, true).read(0, 4, 4);
+    assert!(it.chunk().is_some());
+
+    let mut it = Harness::opened(None);
+    it.grants_files = false;
+    it.accept_only(0, 10, b"");
+    it.sender.end("given", Tell::Peer);
+    it.run();
+    it.sender.grant_file();
+    it.run();
+    assert_eq!(it.sender.open_files(), 0, "it does not need a place any more");
+    it.assert_over();
+}
+
+#[test]
+fn an_idle_file_is_closed_and_opened_again_for_credit() {
+    for known in [None, Some([7; 32])] {
+        let mut it = Harness::opened(known);
+        it.accept(0, 4, b"");
+        assert_eq!(it.sender.idle_since(), None, "it is read");
+        it.now = Duration::from_secs(3);
+        it.read(0, 4, 4);
+        it.sender.close_idle();
+        it.run();
+        assert!(it.is_open, "a chunk waits");
+        it.chunk();
+        assert_eq!(it.sender.idle_since(), Some(Duration::from_secs(3)));
+        it.sender.close_idle();
+        it.run();
+        assert!(!it.is_open && it.sender.open_files() == 0 && it.operations.is_empty());
+        assert_eq!(it.sender.idle_since(), None);
+        it.credit(10);
+        assert!(it.sender.is_awaited() && it.operations.len() == 1);
+        // The hash is computed, or not, as from the beginning.
+        it.known = if known.is_none() { Some([8; 32]) } else { None };
+        it.reopened(FACTS, true).read(4, 4, 4).read(8, 2, 2);
+        assert!(it.chunk().is_some() && it.chunk().is_some());
+        it.checked();
+        let hash = known.unwrap_or_else(|| file_hash(CONTENT));
+        assert_eq!(it.frames, [SenderFrame::Done(hash)]);
+    }
+    let mut it = Harness::opened(None);
+    it.accept(0, 4, b"").read(0, 4, 4).chunk();
+    it.sender.close_idle();
+    it.run();
+    it.credit(10).reopened(FACTS, false);
+    assert!(matches!(it.failed(), TransferFailure::Changed(_)));
+    it.assert_over();
 }
 
 #[test]
@@ -370,11 +519,13 @@ fn sizes_beyond_four_gibibytes_and_the_largest_do_not_overflow() {
         it.answer(&SenderOp::Open, Ok(DiskOutcome::Opened { facts, known: Some([1; 32]) }));
         it.sender.on_accept(size, size, [0; 32]);
         it.run();
+        it.reopened(facts, true);
         assert_eq!(it.operations.len(), 2);
         let sending = Sending::new(size - 5, size, Hasher::new());
         let mut it = Harness::new();
         it.answer(&SenderOp::Open, Ok(DiskOutcome::Opened { facts, known: Some([1; 32]) }));
         it.sender.state = State::Sending(Box::new(sending));
+        it.sender.place = FilePlace::Held;
         it.run();
         let offsets = [size - 5, size - 1].map(|offset| SenderOp::Read {
             offset,

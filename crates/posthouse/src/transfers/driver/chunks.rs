@@ -25,7 +25,7 @@ impl Transfers {
     }
 
     /// Returns the slot of the last queued chunk, if its transfer has not ended.
-    fn slot_of_last_chunk(&self) -> Option<u8> {
+    pub(super) fn slot_of_last_chunk(&self) -> Option<u8> {
         let LastChunk { slot, id, .. } = self.last_chunk;
         self.slot_by_id(id).filter(|it| *it == slot)
     }
@@ -48,7 +48,8 @@ impl Strand {
         if !self.may_transfer_now() || self.output.bulk_bytes() > 0 {
             return;
         }
-        self.transfers().last_chunk.memory_bytes = 0;
+        let last_chunk = &mut self.transfers().last_chunk;
+        (last_chunk.memory_bytes, last_chunk.has_file) = (0, false);
         if let Some(since) = self.transfers().last_chunk.since.take() {
             let max = self.max_chunk_bytes(cx);
             let transfers = self.transfers();
@@ -71,11 +72,11 @@ impl Strand {
     fn queue_chunk(&mut self, cx: &mut Context<'_>, slot: u8, chunk: Chunk) {
         let transfers = self.transfers();
         let id = transfers.transfer(slot).id;
-        let memory_bytes = match &chunk {
-            Chunk::Memory(memory) => memory.len() as u64,
-            Chunk::Unread { .. } => 0,
+        let (memory_bytes, has_file) = match &chunk {
+            Chunk::Memory(memory) => (memory.len() as u64, false),
+            Chunk::Unread { .. } => (0, true),
         };
-        transfers.last_chunk = LastChunk { since: Some(cx.now), memory_bytes, slot, id };
+        transfers.last_chunk = LastChunk { since: Some(cx.now), memory_bytes, has_file, slot, id };
         transfers.last_said = cx.now;
         let sending = transfers.sending(slot);
         sending.progress.set_moved(sending.sender.sent());

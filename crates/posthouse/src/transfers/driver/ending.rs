@@ -60,7 +60,7 @@ impl Strand {
         }
     }
 
-    /// Ends the transfers, requests and kept offers that have expired.
+    /// Ends the transfers, requests and kept offers that have expired, and closes idle files.
     pub(crate) fn expire_transfers(&mut self, cx: &mut Context<'_>) {
         if self.transfers_deadline().is_none_or(|at| at > cx.now) {
             return;
@@ -90,6 +90,11 @@ impl Strand {
         };
         while let Some(slot) = self.transfers().slot_of(is_over) {
             self.end_transfer(cx, slot, expired(), Tell::Peer);
+        }
+        let is_idle = |state: &TransferState| state.idle_file_until().is_some_and(|at| at <= now);
+        while let Some(slot) = self.transfers().slot_of(is_idle) {
+            self.transfers().sending(slot).sender.close_idle();
+            self.run_sender(cx, slot);
         }
         self.run_waiting(cx);
     }

@@ -1,94 +1,118 @@
-//! The lending of memory to transfers, within the budgets of the endpoint.
+//! The lending of memory and of places of open files to transfers, within the budgets of the
+//! endpoint.
 
 use super::table::{TransferState, Transfers};
 use crate::connection::{Context, Strand};
-use crate::transfers::memory::{Account, MemoryUse, TransferMemory};
+use crate::transfers::budgets::{Account, Resource, TransferLeases};
 
 impl Transfers {
-    /// Returns the number of bytes that the transfers and the queued chunk hold.
-    fn in_use(&self, usage: MemoryUse) -> u64 {
-        let of_slots = self.slots().map(|(_, transfer)| match (&transfer.state, usage) {
-            (TransferState::Sending(sending), MemoryUse::Reads) => sending.sender.read_bytes(),
-            (TransferState::Receiving(receiving), MemoryUse::Reads) => {
+    /// Returns the amount that the transfers and the queued chunk hold.
+    fn in_use(&self, resource: Resource) -> u64 {
+        let of_slots = self.slots().map(|(_, transfer)| match (&transfer.state, resource) {
+            (TransferState::Sending(sending), Resource::Reads) => sending.sender.read_bytes(),
+            (TransferState::Sending(sending), Resource::SentFiles) => sending.sender.open_files(),
+            (TransferState::Receiving(receiving), Resource::Reads) => {
                 receiving.receiver.read_bytes()
             }
-            (TransferState::Receiving(receiving), MemoryUse::Windows) => {
+            (TransferState::Receiving(receiving), Resource::Windows) => {
                 receiving.receiver.window_bytes()
+            }
+            (TransferState::Receiving(receiving), Resource::ReceivedFiles) => {
+                receiving.receiver.open_files()
             }
             _ => 0,
         });
-        let queued = if usage == MemoryUse::Reads { self.last_chunk.memory_bytes } else { 0 };
-        of_slots.sum::<u64>() + queued
+        of_slots.sum::<u64>() + self.in_queue(resource)
     }
 
-    /// Returns the account and the number of bytes in use; `None` if nothing was lent.
-    fn account(&mut self, usage: MemoryUse) -> Option<(&mut Account, u64)> {
-        self.memory.as_ref()?;
-        let in_use = self.in_use(usage);
-        Some((self.memory.as_mut()?.account(usage), in_use))
+    /// Returns the amount that the queued chunk holds beside its transfer.
+    fn in_queue(&self, resource: Resource) -> u64 {
+        match resource {
+            Resource::Reads => self.last_chunk.memory_bytes,
+            // The transfer has ended, and its chunk still has the file open.
+            Resource::SentFiles if self.slot_of_last_chunk().is_none() => {
+                u64::from(self.last_chunk.has_file)
+            }
+            Resource::SentFiles | Resource::Windows | Resource::ReceivedFiles => 0,
+        }
+    }
+
+    /// Returns the account and the amount in use; `None` if nothing was lent.
+    fn account(&mut self, resource: Resource) -> Option<(&mut Account, u64)> {
+        self.leases.as_ref()?;
+        let in_use = self.in_use(resource);
+        Some((self.leases.as_mut()?.account(resource), in_use))
     }
 }
 
 impl Strand {
-    /// Requests memory for a transfer. Returns false if the transfer has to wait.
-    pub(super) fn request_memory(
+    /// Requests an amount for a transfer. Returns false if the transfer has to wait.
+    pub(super) fn request_lease(
         &mut self,
         cx: &Context<'_>,
-        usage: MemoryUse,
+        resource: Resource,
         slot: u8,
-        bytes: usize,
+        amount: usize,
     ) -> bool {
-        if self.transfers().memory.is_none() {
+        if self.transfers().leases.is_none() {
             let peer = self.stats.as_ref().map(|stats| stats.peer);
             let Some(peer) = peer else { return true };
             let prefix = cx.shared.prefix_of(peer);
-            let memory = TransferMemory::new(&cx.shared.file_memory, prefix, self.id);
-            self.transfers().memory = Some(Box::new(memory));
+            let leases = TransferLeases::new(&cx.shared.file_budgets, prefix, self.id);
+            self.transfers().leases = Some(Box::new(leases));
         }
-        let account = self.transfers().account(usage);
-        account.is_none_or(|(account, in_use)| account.request(slot, bytes as u64, in_use))
+        let account = self.transfers().account(resource);
+        account.is_none_or(|(account, in_use)| account.request(slot, amount as u64, in_use))
     }
 
-    /// Lends the memory that was granted to the transfers that waited for it.
-    pub(crate) fn on_memory_granted(&mut self, cx: &mut Context<'_>, usage: MemoryUse) {
+    /// Lends what was granted to the transfers that waited for it.
+    pub(crate) fn on_granted(&mut self, cx: &mut Context<'_>, resource: Resource) {
         if !self.has_transfers() {
             return;
         }
-        if let Some((account, _)) = self.transfers().account(usage) {
+        if let Some((account, _)) = self.transfers().account(resource) {
             account.collect();
         }
-        while let Some((account, in_use)) = self.transfers().account(usage)
+        while let Some((account, in_use)) = self.transfers().account(resource)
             && let Some(slot) = account.next_granted(in_use)
         {
-            self.lend(cx, usage, slot);
+            self.lend(cx, resource, slot);
         }
-        self.settle_memory();
+        self.settle_leases();
     }
 
-    /// Gives back the memory that transfers do not use any more.
-    pub(super) fn settle_memory(&mut self) {
-        for usage in [MemoryUse::Reads, MemoryUse::Windows] {
-            if let Some((account, in_use)) = self.transfers().account(usage) {
+    /// Gives back what transfers do not use any more.
+    pub(super) fn settle_leases(&mut self) {
+        for resource in Resource::ALL {
+            if let Some((account, in_use)) = self.transfers().account(resource) {
                 account.settle(in_use);
             }
         }
     }
 
-    /// Lends memory to a transfer, which may have ended meanwhile.
-    fn lend(&mut self, cx: &mut Context<'_>, usage: MemoryUse, slot: u8) {
+    /// Lends to a transfer, which may have ended meanwhile.
+    fn lend(&mut self, cx: &mut Context<'_>, resource: Resource, slot: u8) {
         let Some(state) = self.transfers().state_of(slot) else { return };
-        match (state, usage) {
-            (TransferState::Sending(sending), MemoryUse::Reads) => {
+        match (state, resource) {
+            (TransferState::Sending(sending), Resource::Reads) => {
                 sending.sender.grant(cx.worker.free_list.piece());
                 self.run_sender(cx, slot);
                 self.send_next_chunk(cx);
             }
-            (TransferState::Receiving(receiving), MemoryUse::Reads) => {
+            (TransferState::Receiving(receiving), Resource::Reads) => {
                 receiving.receiver.grant(cx.worker.free_list.piece());
                 self.run_receiver(cx, slot);
             }
-            (TransferState::Receiving(receiving), MemoryUse::Windows) => {
+            (TransferState::Receiving(receiving), Resource::Windows) => {
                 receiving.receiver.extend();
+                self.run_receiver(cx, slot);
+            }
+            (TransferState::Sending(sending), Resource::SentFiles) => {
+                sending.sender.grant_file();
+                self.run_sender(cx, slot);
+            }
+            (TransferState::Receiving(receiving), Resource::ReceivedFiles) => {
+                receiving.receiver.grant_file();
                 self.run_receiver(cx, slot);
             }
             _ => {}

@@ -12,10 +12,12 @@ use crate::transfers::walks::Snapshot;
 
 /// The maximum number of entries of one answer; fewer if their names fill a frame.
 const MAX_ENTRIES: usize = 1024;
-/// The maximum number of bytes of one answer.
+/// The maximum size in bytes of one answer to a list. The entries that do not fit are left for the
+/// next answer.
 const MAX_LISTED_BYTES: usize = 64 * 1024;
 
-/// The number of files after which a listing is aborted, if the peer accepts a name of none of them.
+/// The number of files after which a listing is aborted, if the peer accepts a name of none of
+/// them.
 const MAX_PASSED: usize = 16 * 1024;
 
 /// A listing that the peer requested with this number.

@@ -48,6 +48,12 @@ impl Strand {
         offer: &Offer<'_>,
         get: PendingGet,
     ) {
+        if offer.is_directory() {
+            let text = "a file was requested, and a directory was offered";
+            self.refuse(cx, id, abort_code::CANCELLED, text);
+            let error = TransferError::here(TransferErrorKind::Protocol, text);
+            return self.notify(cx, get.progress, Err(error));
+        }
         if self.transfers().slots_taken() >= MAX_SLOTS {
             let text = "too many transfers wait for the disk";
             self.refuse(cx, id, abort_code::BUSY, text);

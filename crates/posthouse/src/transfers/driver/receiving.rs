@@ -18,7 +18,7 @@ use crate::quota::{Amount, Reservation};
 use crate::transfer::{
     Offer, OfferFacts, TransferError, TransferErrorKind, TransferHandle, is_executable,
 };
-use crate::transfers::memory::MemoryUse;
+use crate::transfers::budgets::Resource;
 use crate::transfers::write_queue::WriteQueue;
 
 /// The minimum window of a transfer in bytes, so that each of many concurrent transfers proceeds.
@@ -43,6 +43,8 @@ pub(super) struct Receiving {
     /// The bytes that are received and not written.
     queue: WriteQueue,
     reservation: Option<Reservation>,
+    /// The sum of received files when the receiver began to make room.
+    counted: Amount,
     /// The space that was to be reserved last.
     needed: Amount,
     /// True exactly while an operation gives the file its name.
@@ -92,6 +94,12 @@ impl Receiving {
             ReceiverOp::LookUpDirectory => FileOp::LookUpDirectory { directory, path: path() },
             ReceiverOp::MakeDirectory => FileOp::MakeDirectory { directory, path: path() },
             ReceiverOp::Count => unreachable!("a count waits for its walk"),
+            ReceiverOp::MakeRoom { bytes, files } => {
+                self.counted = self.directory.spent();
+                let amount = Amount { files, ..Amount::of_bytes(bytes) };
+                let (bytes, files) = self.directory.missing_room(amount);
+                FileOp::FreeParts { directory, bytes, files }
+            }
             ReceiverOp::OpenPart => FileOp::OpenPart { directory, name: part() },
             ReceiverOp::Read { offset, bytes, memory } => {
                 FileOp::Read { file: self.file(), offset, bytes, memory }
@@ -131,6 +139,10 @@ impl Receiving {
             FileOutcome::Part { file, bytes } => {
                 self.file = Some(file);
                 DiskOutcome::Part { bytes }
+            }
+            FileOutcome::Usage(usage) => {
+                self.directory.counted(usage, self.counted);
+                DiskOutcome::Done
             }
             FileOutcome::Read { memory } => DiskOutcome::Read(memory),
             FileOutcome::Written { bytes, mut data } => {
@@ -198,6 +210,7 @@ impl Strand {
             file: None,
             queue: WriteQueue::default(),
             reservation: None,
+            counted: Amount::default(),
             needed: Amount::default(),
             is_naming: false,
         };
@@ -267,14 +280,19 @@ impl Strand {
                 ReceiverAction::Frame(frame) => {
                     self.send_frame(cx, frame);
                 }
+                ReceiverAction::NeedFile => {
+                    if self.request_lease(cx, Resource::ReceivedFiles, slot, 1) {
+                        self.transfers().receiving(slot).receiver.grant_file();
+                    }
+                }
                 ReceiverAction::Need(bytes) => {
-                    if self.request_memory(cx, MemoryUse::Reads, slot, bytes) {
+                    if self.request_lease(cx, Resource::Reads, slot, bytes) {
                         let memory = cx.worker.free_list.piece();
                         self.transfers().receiving(slot).receiver.grant(memory);
                     }
                 }
                 ReceiverAction::Window(bytes) => {
-                    if self.request_memory(cx, MemoryUse::Windows, slot, bytes) {
+                    if self.request_lease(cx, Resource::Windows, slot, bytes) {
                         self.transfers().receiving(slot).receiver.extend();
                     }
                 }

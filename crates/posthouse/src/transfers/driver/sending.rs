@@ -1,7 +1,9 @@
 //! The sending of a file: performs the actions of its [`FileSender`]. If the hash of the file is
 //! known, the system may send the file by itself, and this side does not read it.
 
-use posthouse_io::{Error, File, FileOp, FileOutcome, FileVersion, Metadata, Segment};
+use posthouse_io::{
+    Error, File, FileIdentity, FileOp, FileOutcome, FileVersion, Metadata, Segment,
+};
 use posthouse_wire::{
     ChunkSizes, DeliveryId, DiskOutcome, Entry, EntryKind, FileFacts, FileName, FileSender,
     OfferAttributes, OpNumber, Replace, SenderAction, SenderEvent, SenderFrame, SenderOp, Tell,
@@ -13,7 +15,7 @@ use super::{disk_error, unexpected};
 use crate::connection::{Context, Strand};
 use crate::directory::Directory;
 use crate::transfer::{TransferError, TransferErrorKind, TransferHandle};
-use crate::transfers::memory::MemoryUse;
+use crate::transfers::budgets::Resource;
 
 /// The minimum size in bytes of a file whose hash is kept. To hash a shorter file again costs next
 /// to nothing.
@@ -30,7 +32,10 @@ pub(super) struct Sending {
     /// The name that the peer gets.
     name: FileName,
     delivery_id: DeliveryId,
-    open: Option<Open>,
+    /// The file as it was when it was opened last.
+    opened: Option<Opened>,
+    /// The file itself, while it is open.
+    file: Option<File>,
 }
 
 /// A file to send.
@@ -48,14 +53,28 @@ fn random_delivery_id(cx: &Context<'_>) -> DeliveryId {
     DeliveryId((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
 }
 
-/// The file, once it is open.
-struct Open {
-    file: File,
+/// The file as it was when it was opened.
+#[derive(Clone, Copy)]
+struct Opened {
     metadata: Metadata,
+    identity: Option<FileIdentity>,
     /// The version of the file when it was opened; `None` if the file has changed since then.
     version: Option<FileVersion>,
     /// The hash of the file, if this version of it was sent before.
     known: Option<[u8; 32]>,
+}
+
+impl Opened {
+    /// Returns whether this is the file that was `offered`, unchanged as far as its file system
+    /// tells.
+    fn is_same_file(&self, offered: &Self) -> bool {
+        // A file that was changed a moment ago has no version.
+        let is_same_version = match (self.version, offered.version) {
+            (Some(version), Some(offered)) => version == offered,
+            _ => true,
+        };
+        self.identity == offered.identity && self.metadata == offered.metadata && is_same_version
+    }
 }
 
 impl Sending {
@@ -70,23 +89,23 @@ impl Sending {
     }
 
     fn forget_hash(&self, cx: &Context<'_>) {
-        if let Some(Open { known: Some(_), version: Some(version), .. }) = self.open {
+        if let Some(Opened { known: Some(_), version: Some(version), .. }) = self.opened {
             cx.shared.hash_cache.remove(version);
         }
     }
 
-    fn opened(&self) -> &Open {
-        self.open.as_ref().expect("the file is used only after it was opened")
+    fn opened(&self) -> &Opened {
+        self.opened.as_ref().expect("the file is used only after it was opened")
     }
 
     pub(super) fn file(&self) -> File {
-        self.opened().file.clone()
+        self.file.clone().expect("the file is used only while it is open")
     }
 
     /// Returns the operation on files for a request of the sender.
     fn file_op(&self, op: SenderOp) -> FileOp {
         match op {
-            SenderOp::Open => {
+            SenderOp::Open | SenderOp::Reopen => {
                 FileOp::Open { directory: self.directory.io().clone(), path: self.path.clone() }
             }
             SenderOp::Read { offset, bytes, memory } => {
@@ -102,17 +121,24 @@ impl Sending {
     /// Stores the outcome of an operation, and converts it for the sender.
     fn take(&mut self, cx: &Context<'_>, outcome: FileOutcome) -> DiskOutcome {
         match outcome {
-            FileOutcome::Opened { file, metadata, version } => {
+            FileOutcome::Opened { file, metadata, identity, version } => {
                 let known = version.and_then(|version| cx.shared.hash_cache.get(version));
-                self.open = Some(Open { file, metadata, version, known });
+                let opened = Opened { metadata, identity, version, known };
+                let offered = self.opened.replace(opened);
+                self.file = Some(file);
+                let facts = facts(metadata);
+                if let Some(offered) = offered {
+                    let same_file = opened.is_same_file(&offered);
+                    return DiskOutcome::Reopened { facts, same_file, known };
+                }
                 self.progress.set_size(metadata.bytes);
-                DiskOutcome::Opened { facts: facts(metadata), known }
+                DiskOutcome::Opened { facts, known }
             }
             FileOutcome::Read { memory } => DiskOutcome::Read(memory),
             FileOutcome::Metadata { metadata, version } => {
-                if let Some(open) = &mut self.open {
+                if let Some(opened) = &mut self.opened {
                     // The hash of another version is not kept.
-                    open.version = open.version.filter(|before| version == Some(*before));
+                    opened.version = opened.version.filter(|before| version == Some(*before));
                 }
                 DiskOutcome::Metadata(facts(metadata))
             }
@@ -122,7 +148,7 @@ impl Sending {
 
     /// Stores the hash that the receiver has confirmed.
     fn keep_hash(&self, cx: &Context<'_>, hash: [u8; 32]) {
-        let Some(Open { metadata, version, .. }) = &self.open else { return };
+        let Some(Opened { metadata, version, .. }) = &self.opened else { return };
         self.progress.set_moved(metadata.bytes);
         if let Some(version) = version
             && metadata.bytes >= MIN_HASHED_FILE_BYTES
@@ -176,7 +202,8 @@ impl Strand {
             path: path.into(),
             name,
             delivery_id,
-            open: None,
+            opened: None,
+            file: None,
         };
         let begun_by = if answers == 0 { Side::Local } else { Side::Peer };
         let state = TransferState::Sending(Box::new(sending));
@@ -223,8 +250,14 @@ impl Strand {
                     let id = transfers.transfer(slot).id;
                     self.send_frame(cx, TransferFrame::Done { id, hash, delivery_id: None });
                 }
+                SenderAction::NeedFile => {
+                    if self.request_lease(cx, Resource::SentFiles, slot, 1) {
+                        self.transfers().sending(slot).sender.grant_file();
+                    }
+                }
+                SenderAction::Close => sending.file = None,
                 SenderAction::Need(bytes) => {
-                    if self.request_memory(cx, MemoryUse::Reads, slot, bytes) {
+                    if self.request_lease(cx, Resource::Reads, slot, bytes) {
                         let memory = cx.worker.free_list.piece();
                         self.transfers().sending(slot).sender.grant(memory);
                     }

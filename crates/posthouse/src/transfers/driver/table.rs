@@ -17,7 +17,7 @@ use crate::connection::{Context, Strand};
 use crate::directory::Directory;
 use crate::id::FileSequence;
 use crate::transfer::{OfferFacts, TransferHandle};
-use crate::transfers::memory::TransferMemory;
+use crate::transfers::budgets::TransferLeases;
 
 /// The last number on the wire with which this side starts a command. The numbers above it are left
 /// for the answers to requests.
@@ -29,6 +29,9 @@ pub(super) const MAX_PEER_SLOTS: usize = 150;
 /// are left for the transfers of this side.
 pub(super) const MAX_SLOTS: usize = 255;
 const _: () = assert!(MAX_PEER_SLOTS + 100 <= MAX_SLOTS);
+/// The maximum time for which a file stays open while its transfer waits for credit. The receiver
+/// may be waiting for another file that waits for a place.
+const MAX_IDLE_FILE: Duration = Duration::from_secs(1);
 /// The initial size of a chunk in bytes; later it follows the speed of the line.
 const INITIAL_CHUNK_BYTES: usize = 64 * 1024;
 
@@ -57,8 +60,8 @@ pub(crate) struct Transfers {
     pub(super) last_chunk: LastChunk,
     /// The requests that need walks of directories.
     pub(super) walks: WalkQueue,
-    /// The memory that transfers were lent, once they needed some.
-    pub(super) memory: Option<Box<TransferMemory>>,
+    /// The memory and places of open files that transfers were lent, once they needed some.
+    pub(super) leases: Option<Box<TransferLeases>>,
     /// The time at which the last frame of a transfer arrived.
     pub(super) last_activity: Duration,
     /// The time at which this side last queued a frame of a transfer.
@@ -80,6 +83,8 @@ pub(super) struct LastChunk {
     pub(super) since: Option<Duration>,
     /// The number of bytes of the chunk's memory, until the chunk has been sent.
     pub(super) memory_bytes: u64,
+    /// Whether the chunk holds the file open, until the chunk has been sent.
+    pub(super) has_file: bool,
     /// The slot of the chunk's transfer; the transfer may have ended.
     pub(super) slot: u8,
     pub(super) id: u32,
@@ -100,7 +105,7 @@ impl Default for Transfers {
             chunk_bytes: INITIAL_CHUNK_BYTES,
             last_chunk: LastChunk::default(),
             walks: WalkQueue::default(),
-            memory: None,
+            leases: None,
             last_activity: Duration::ZERO,
             last_said: Duration::ZERO,
             life: Life::Running,
@@ -176,6 +181,14 @@ impl TransferState {
                 receiving.receiver.expires_at(last_activity, idle_timeout)
             }
             TransferState::Listing(_) | TransferState::Orphaned => None,
+        }
+    }
+
+    /// Returns the time at which the file is closed until there is credit, if it is idle.
+    pub(super) fn idle_file_until(&self) -> Option<Duration> {
+        match self {
+            TransferState::Sending(sending) => Some(sending.sender.idle_since()? + MAX_IDLE_FILE),
+            _ => None,
         }
     }
 
@@ -345,7 +358,9 @@ impl Transfers {
         let expiries = self
             .slots()
             .filter_map(|(_, transfer)| transfer.state.expires_at(last_activity, idle_timeout));
-        gets.chain(lists).chain(offers).chain(expiries).chain(self.walks.waits_until).min()
+        let idle = self.slots().filter_map(|(_, transfer)| transfer.state.idle_file_until());
+        let ours = gets.chain(lists).chain(offers).chain(self.walks.waits_until);
+        ours.chain(expiries).chain(idle).min()
     }
 
     pub(super) fn in_flight(&self) -> (Vec<FileSequence>, Option<String>) {

@@ -176,8 +176,8 @@ impl Strand {
         true
     }
 
-    /// Returns whether the directory of the first request may be walked. It may not be counted again
-    /// immediately; then the connection continues at the time that it may.
+    /// Returns whether the directory of the first request may be walked. It may not be counted
+    /// again immediately; then the connection continues at the time that it may.
     fn may_walk_now(&mut self, cx: &Context<'_>) -> bool {
         let walks = &mut self.transfers().walks;
         walks.waits_until = None;

@@ -179,6 +179,30 @@ fn a_side_that_waits_for_its_disk_shows_that_it_works() {
     });
 }
 
+#[test]
+fn a_directory_is_no_answer_to_a_get() {
+    everywhere(|harness| {
+        let here = harness.store("here");
+        let directory = here.directory();
+        let handler = super::file_handler::FileHandler::new().on_received(move |peer| {
+            peer.fetch_file("file", &directory);
+            Ok(())
+        });
+        let log = handler.log.clone();
+        let server = harness.serve(handler);
+        let mut raw = harness.dial(&server);
+        greet(harness, &mut raw);
+        raw.send_frame(0, b"fetch it");
+        assert_eq!(harness.read_frame(&mut raw).0, 18);
+        raw.send_frame(OFFER, &offer_with(1, 2, 0, DIRECTORY, &[], b"file"));
+        assert_eq!(aborted(harness, &mut raw, 1).0, 0);
+        let error = failed(&log.wait(harness, 1));
+        assert_eq!(error, Some(posthouse::TransferErrorKind::Protocol));
+        assert!(!here.has_directory("file"));
+        harness.end(&server);
+    });
+}
+
 /// A peer that says that it works on a get is waited for beyond the time for an answer.
 #[test]
 fn a_peer_that_works_on_a_get_is_waited_for() {

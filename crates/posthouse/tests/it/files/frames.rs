@@ -9,14 +9,21 @@ pub const CHUNK: u8 = 12;
 pub const CREDIT: u8 = 13;
 pub const DONE: u8 = 14;
 pub const ABORT: u8 = 15;
+pub const GET: u8 = 18;
+pub const WORKING: u8 = 21;
 /// The code of an abort because of the quota.
 pub const QUOTA: u16 = 14;
 
-/// A hello that can transfer files, of a peer that takes payloads of this size.
-pub fn greet_with(harness: &Harness<'_>, raw: &mut Raw, payload_bytes_max: u32) {
+/// A hello with the feature of transfers, of a peer that takes payloads of this size.
+pub fn greeting(payload_bytes_max: u32) -> Vec<u8> {
     let mut hello = crate::raw::hello(0, payload_bytes_max);
     hello[15] |= 1; // the feature: frame head 5, magic 8, version 2
-    raw.send(&hello);
+    hello
+}
+
+/// Says that hello, and waits for the answer.
+pub fn greet_with(harness: &Harness<'_>, raw: &mut Raw, payload_bytes_max: u32) {
+    raw.send(&greeting(payload_bytes_max));
     let (kind, _) = harness.read_frame(raw);
     assert_eq!(kind, 4, "the answer");
 }
@@ -81,4 +88,22 @@ pub fn accepted(harness: &Harness<'_>, raw: &mut Raw) -> (u64, u64) {
     assert_eq!(kind, ACCEPT, "{payload:?}");
     let word = |at: usize| u64::from_le_bytes(payload[at..at + 8].try_into().unwrap());
     (word(4), word(12))
+}
+
+/// Accepts a file from its beginning, up to `limit`.
+pub fn accept(raw: &mut Raw, id: u32, limit: u64) {
+    let nothing = posthouse_wire::file_hash(b"");
+    let rest = [&0_u64.to_le_bytes()[..], &limit.to_le_bytes(), &nothing].concat();
+    raw.send_frame(ACCEPT, &numbered(id, &rest));
+}
+
+/// Returns the number of the next offer.
+pub fn next_offer(harness: &Harness<'_>, raw: &mut Raw) -> u32 {
+    loop {
+        let (kind, payload) = harness.read_frame(raw);
+        if kind == OFFER {
+            return u32::from_le_bytes(payload[..4].try_into().expect("a number"));
+        }
+        assert!(kind > 9, "a frame of a transfer: {kind}");
+    }
 }

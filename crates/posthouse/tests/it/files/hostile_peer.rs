@@ -58,6 +58,96 @@ fn a_size_that_is_a_lie_gets_nobody_anywhere() {
     });
 }
 
+/// Leaves parts of 100 bytes, of which the given number has come, by a connection that ends.
+fn leave_parts(
+    harness: &Harness<'_>,
+    server: &posthouse::Endpoint<super::file_handler::FileHandler>,
+    names: &[&str],
+    bytes: usize,
+) {
+    let mut raw = harness.dial(server);
+    greet(harness, &mut raw);
+    for (number, name) in names.iter().enumerate() {
+        let id = 2 * number as u32 + 1;
+        raw.send_frame(OFFER, &offer(id, 100, name.as_bytes()));
+        assert_eq!(accepted(harness, &mut raw), (0, 100));
+        raw.send_frame(CHUNK, &chunk(id, &[7].repeat(bytes)));
+    }
+    raw.finish();
+    harness.wait_for_end(&mut raw);
+}
+
+/// Parts that their peers have left fill the quota, and give way to an offer; held ones do not.
+#[test]
+fn parts_that_nobody_holds_give_way_when_the_quota_is_full() {
+    everywhere(|harness| {
+        let here = harness.store("here");
+        let there = harness.store("there");
+        for name in ["1", "2", "3", "4", "5"] {
+            here.write(name, &content(1, 60));
+        }
+        here.write("large", &content(2, 901));
+        let directory = there.directory().with_quota(900, 6).expect("the quota can be counted");
+        let (server, _) = serve_with(harness, &directory, few(harness));
+        let mut holder = harness.dial(&server);
+        greet(harness, &mut holder);
+        holder.send_frame(OFFER, &offer(1, 100, b"held"));
+        assert_eq!(accepted(harness, &mut holder), (0, 100));
+        holder.send_frame(CHUNK, &chunk(1, b"h"));
+        leave_parts(harness, &server, &["a", "b", "c"], 1);
+        leave_parts(harness, &server, &["own"], 60);
+        harness.wait_for("five parts", || there.parts().len() == 5);
+
+        let client = harness.client(&server);
+        let put = |name: &str| client.put(name, &here.directory());
+        let error = put("large").unwrap_err().to_string();
+        assert!(error.contains("quota exceeded"), "{error}");
+        // Its own part, which is empty, is removed after the reply.
+        harness.wait_for("the same five parts", || there.parts().len() == 5);
+        // The first one has room. In a new count the held file counts twice: as a part, and as a
+        // reservation; so two parts give way to the second one.
+        for (name, parts) in [("1", 5), ("2", 3), ("3", 2), ("4", 1)] {
+            put(name).unwrap_or_else(|error| panic!("{name} has room: {error}"));
+            // The part of the file itself is removed after the reply.
+            let what = format!("{parts} parts, and no fewer, after {name}");
+            harness.wait_for(&what, || there.parts().len() == parts);
+        }
+        let error = put("5").unwrap_err().to_string();
+        assert!(error.contains("quota exceeded"), "{error}");
+        harness.wait_for("the part that is held", || there.parts() == [b"h"]);
+        holder.send_frame(CHUNK, &chunk(1, &[7; 99]));
+        harness.wait_for("the rest in the part", || there.parts()[0].len() == 100);
+        holder.finish();
+        harness.wait_for_end(&mut holder);
+        client.close();
+        harness.end(&server);
+        assert_eq!(there.files(), ["1", "2", "3", "4"]);
+    });
+}
+
+/// A part gives way to others, and not to the offer that resumes it.
+#[test]
+fn a_part_does_not_give_way_to_its_own_file() {
+    everywhere(|harness| {
+        let there = harness.store("there");
+        let (server, _) = serve_with(harness, &there.directory(), few(harness));
+        leave_parts(harness, &server, &["own"], 60);
+        leave_parts(harness, &server, &["other"], 50);
+        harness.wait_for("both parts", || there.parts().len() == 2);
+        harness.end(&server);
+        let directory = there.directory().with_quota(130, 2).expect("the quota can be counted");
+        let (server, _) = serve_with(harness, &directory, few(harness));
+        let mut raw = harness.dial(&server);
+        greet(harness, &mut raw);
+        raw.send_frame(OFFER, &offer(1, 100, b"own"));
+        assert_eq!(accepted(harness, &mut raw), (60, 100));
+        assert_eq!(there.parts(), [[7; 60]]);
+        raw.finish();
+        harness.wait_for_end(&mut raw);
+        harness.end(&server);
+    });
+}
+
 #[test]
 fn a_wrong_hash_for_what_is_there_leaves_it_as_it_is() {
     everywhere(|harness| {

@@ -107,7 +107,8 @@ fn requests_of_peers_that_have_left_are_not_walked_for() {
         let entries = client.list().expect("the directory can be listed");
         assert_eq!(entries.len(), files + 1);
         let walks = server.stats().walks;
-        // Each of them came after the end of the one before it. Together they asked for 32 walks each.
+        // Each of them came after the end of the one before it. Together they asked for 32 walks
+        // each.
         assert!(walks < peers as u64 * 4, "{walks} walks");
         client.close();
         harness.end(&server);

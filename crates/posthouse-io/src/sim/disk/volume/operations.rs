@@ -2,7 +2,7 @@
 
 use super::{MAX_FILE_BYTES, Publication, Volume, part_name, part_path};
 use crate::error::Failure;
-use crate::file_op::{FileEntry, FileOutcome, FileVersion};
+use crate::file_op::{FileEntry, FileIdentity, FileOutcome, FileVersion};
 use crate::sim::disk::SimFile;
 use crate::sim::disk::content::Content;
 use crate::sim::disk::names::{Found, Inode};
@@ -15,8 +15,10 @@ impl Volume {
             None => return Err(Failure::NotFound),
         };
         let metadata = self.data(inode).metadata();
+        let identity = Some(FileIdentity { volume: self.number as u64, file: inode.0.into() });
         let version = Some(self.version(inode));
-        Ok(FileOutcome::Opened { file: self.open_inode(inode, false), metadata, version })
+        let file = self.open_inode(inode, false);
+        Ok(FileOutcome::Opened { file, metadata, identity, version })
     }
 
     pub(in crate::sim::disk) fn open_part(
@@ -231,6 +233,35 @@ impl Volume {
         }
         self.collect();
         FileOutcome::Done
+    }
+
+    pub(in crate::sim::disk) fn free_parts(
+        &mut self,
+        bytes: u64,
+        files: u64,
+    ) -> Result<FileOutcome, Failure> {
+        let mut parts: Vec<_> = self.names.files().collect();
+        parts.retain(|(path, inode)| {
+            part_name(path).is_some() && !self.is_locked(*inode) && !self.has_final_name(*inode)
+        });
+        parts.sort_by_key(|(_, inode)| self.files[inode].modified_ns);
+        let mut freed = (0, 0);
+        let mut freed_paths = Vec::new();
+        for (path, inode) in parts {
+            if freed.0 >= bytes && freed.1 >= files {
+                break;
+            }
+            freed = (freed.0 + self.files[&inode].content.len() as u64, freed.1 + 1);
+            freed_paths.push(path.to_owned());
+        }
+        if freed.0 < bytes || freed.1 < files {
+            return Err(Failure::NoSpace);
+        }
+        for path in freed_paths {
+            self.names.unlink(&path);
+        }
+        self.collect();
+        Ok(FileOutcome::Usage(self.usage()))
     }
 
     pub(in crate::sim::disk) fn list(

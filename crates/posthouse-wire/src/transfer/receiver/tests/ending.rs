@@ -32,6 +32,57 @@ fn each_operation_that_fails_ends_the_transfer_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn bytes_that_will_not_be_written_hold_no_memory_while_the_part_is_removed() {
+    let mut it = Harness::new().accepted(b"");
+    it.chunk(b"01234").chunk(b"56789");
+    it.receiver.on_done([0; 32]);
+    it.run();
+    assert_eq!(it.failed(), &TransferFailure::HashDiffers);
+    assert_eq!((it.discards, it.receiver.window_bytes()), (0, 10), "a write has some of them");
+    it.wrote(0, 4);
+    assert_eq!((it.discards, it.receiver.window_bytes()), (1, 0));
+    it.done(&ReceiverOp::RemovePart).assert_over();
+}
+
+#[test]
+fn a_held_file_that_becomes_shorter_ends_the_transfer_and_its_memory_comes_back() {
+    let mut it = Harness::new();
+    it.answer(&ReceiverOp::LookUp, Ok(DiskOutcome::Found { bytes: SIZE }));
+    it.answer(&read(0, 10), Ok(DiskOutcome::Read(Vec::new())));
+    assert!(matches!(it.failed(), TransferFailure::Changed(_)));
+    it.assert_over();
+}
+
+#[test]
+fn what_was_not_made_does_not_count_and_a_part_that_was_there_counts_once() {
+    let opening = |is_over: bool| {
+        let mut it = Harness::new();
+        it.answer(&ReceiverOp::LookUp, Err(DiskFailure::NotFound));
+        if is_over {
+            it.cancel(EndCause::Peer);
+        }
+        it
+    };
+    for is_over in [false, true] {
+        let mut it = opening(is_over);
+        it.answer(&ReceiverOp::OpenPart, Err(DiskFailure::Other)).assert_over();
+        assert_eq!(it.rooms[1], Room::Return, "the end came first: {is_over}");
+    }
+    let mut it = opening(true);
+    it.answer(&ReceiverOp::OpenPart, Ok(DiskOutcome::Part { bytes: 4 })).assert_over();
+    assert_eq!(it.rooms[1], Room::Return);
+    for result in [Ok(DiskOutcome::Done), Err(DiskFailure::Other)] {
+        let is_made = result.is_ok();
+        let directory = ReceiverConfig { kind: EntryKind::Directory, size: 0, ..CONFIG };
+        let mut it = Harness::of(directory);
+        it.answer(&ReceiverOp::LookUpDirectory, Err(DiskFailure::NotFound));
+        it.cancel(EndCause::Peer).answer(&ReceiverOp::MakeDirectory, result).assert_over();
+        let expected = if is_made { Room::Spend { bytes: 0 } } else { Room::Return };
+        assert_eq!(it.rooms[1], expected);
+    }
+}
+
+#[test]
 fn what_came_behind_a_write_that_failed_is_dropped() {
     for result in [Err(DiskFailure::Other), Ok(DiskOutcome::Written(0))] {
         let mut it = Harness::new().accepted(b"012");

@@ -1,0 +1,291 @@
+//! The commands that transfer files, against servers that lie.
+
+use std::fs;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use super::file_server::files;
+use super::harness::{Program, ProgramOutput, TEST_TIMEOUT};
+use super::hostile_file_server::{
+    ABORT, ACCEPT, BYE, CHUNK, ClientFrame, DONE, GET, HostileConnection, LIST, LISTED, OFFER,
+    hostile_server, pages,
+};
+use super::tempdir::TemporaryDirectory;
+
+/// The number of names that a client holds at most before it requests a page.
+const MAX_WAITING_NAMES: usize = 10_000;
+
+/// The state of a server that lists more than a client should hold.
+#[derive(Debug, Default)]
+struct LongList {
+    listed: Vec<String>,
+    /// The names that the client got, in order.
+    got: Vec<String>,
+    /// The gets that are not answered.
+    held: Vec<u32>,
+    /// The most names that were listed and not got when a page was requested.
+    most_waiting: usize,
+}
+
+/// A list of 30 pages of 500 names. No get is answered before 20 pages were requested.
+fn long_list_server(at_the_end: Sender<()>, state: Arc<Mutex<LongList>>) -> String {
+    let mut left = pages(30, 500);
+    let address = hostile_server(move |connection, frame| {
+        let mut state = state.lock().unwrap();
+        match frame.kind {
+            LIST => {
+                let waiting = state.listed.len() - state.got.len();
+                state.most_waiting = state.most_waiting.max(waiting);
+                let page = left.pop_front().unwrap_or_default();
+                connection.list(frame.id, &page);
+                state.listed.extend(page);
+            }
+            GET => {
+                state.got.push(String::from_utf8(frame.rest).unwrap());
+                state.held.push(frame.id);
+                if state.got.len() == 15_000 {
+                    at_the_end.send(()).unwrap();
+                }
+            }
+            _ => {}
+        }
+        if left.len() <= 10 {
+            for id in state.held.drain(..) {
+                connection.abort(id, 7, "");
+            }
+        }
+        true
+    });
+    address.to_string()
+}
+
+#[test]
+fn a_list_without_end_is_read_only_as_fast_as_its_files_are_got() {
+    let here = TemporaryDirectory::new();
+    let state = Arc::new(Mutex::new(LongList::default()));
+    let (at_the_end, end) = channel();
+    let address = long_list_server(at_the_end, state.clone());
+    let client = Program::start_in(here.path(), ["get", &address, "--all"]);
+    end.recv_timeout(TEST_TIMEOUT).unwrap();
+    #[cfg(target_os = "linux")]
+    let peak_memory_bytes = client.peak_memory_bytes();
+    let ended = client.finish().expect(1);
+    let last = ended.stderr.lines().last().unwrap();
+    assert!(last.starts_with("error: 15000 of 15000 files not received"), "{last}");
+    let state = state.lock().unwrap();
+    assert!(state.most_waiting < MAX_WAITING_NAMES, "{} names at once", state.most_waiting);
+    assert!(state.got == state.listed, "each name is got once, in order");
+    #[cfg(target_os = "linux")]
+    assert!(peak_memory_bytes < 64 << 20, "{peak_memory_bytes} bytes");
+}
+
+/// Runs a command against a server, in a directory `to` in a directory of the test; fails if the
+/// command writes anything outside of it.
+fn run_against(
+    arguments: &[&str],
+    answer: impl FnMut(&mut HostileConnection, ClientFrame) -> bool + Clone + Send + 'static,
+) -> (ProgramOutput, Vec<String>) {
+    let here = TemporaryDirectory::new();
+    here.write("to/own", "own");
+    let address = hostile_server(answer).to_string();
+    let words = [&[arguments[0], &address], &arguments[1..]].concat();
+    let ended = Program::start_in(&here.join("to"), words).finish();
+    let outside: Vec<_> = fs::read_dir(here.path()).unwrap().flatten().collect();
+    assert_eq!(outside.len(), 1, "something is outside: {outside:?}");
+    let names = files(&here.join("to")).into_keys().collect();
+    let is_plain = |c: char| !c.is_control() || c == '\n';
+    assert!(ended.stderr.chars().all(is_plain), "{ended:#?}");
+    (ended, names)
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_not_got() {
+    let wrong = ["../evil", "/tmp/evil", "a/../../evil", "c:evil", ".posthouse/evil", "a\nb"];
+    let mut names: Vec<&str> = wrong.into_iter().chain(["good"]).collect();
+    names.sort_unstable();
+    let answer = move |connection: &mut HostileConnection, frame: ClientFrame| {
+        match frame.kind {
+            LIST if frame.rest.is_empty() => connection.list(frame.id, &names),
+            LIST => connection.list(frame.id, &[""; 0]),
+            // The offer has a name of its own, and is a file without bytes.
+            GET => {
+                connection.offer(frame.id, 0, 0, "elsewhere/evil");
+            }
+            ACCEPT => {
+                let hash = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+                let byte = |at: usize| u8::from_str_radix(&hash[2 * at..2 * at + 2], 16).unwrap();
+                let hash: Vec<u8> = (0..32).map(byte).collect();
+                connection.say(DONE, &[&frame.id.to_le_bytes(), &hash[..]].concat());
+            }
+            _ => {}
+        }
+        true
+    };
+    let (listed, _) = run_against(&["list"], answer.clone());
+    assert_eq!(listed.expect(0).stdout, "           1  1970-01-01T00:00:00Z  good\n");
+    let (got, names) = run_against(&["get", "--all"], answer);
+    got.expect(0);
+    assert_eq!(names, ["good", "own"]);
+}
+
+#[test]
+fn a_list_that_does_not_ascend_is_an_error() {
+    for list in [["b", "a"], ["b", "b"], ["a", "b"]] {
+        let answer = move |connection: &mut HostileConnection, frame: ClientFrame| {
+            match frame.kind {
+                LIST => connection.list(frame.id, &list),
+                _ => connection.abort(frame.id, 7, ""),
+            }
+            true
+        };
+        for command in [&["list"][..], &["get", "--all"]] {
+            let (ended, names) = run_against(command, answer);
+            let ended = ended.expect(1);
+            let last = ended.stderr.lines().last().unwrap();
+            assert!(last.contains("violates the protocol: the names in its list"), "{ended:#?}");
+            assert_eq!(names, ["own"]);
+        }
+    }
+}
+
+#[test]
+fn a_list_that_ends_with_a_refusal_is_an_error_also_for_a_directory() {
+    let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
+        match (frame.kind, &frame.rest[..]) {
+            (LIST, b"d/a") => connection.abort(frame.id, 1, "no more"),
+            (LIST, _) => connection.list(frame.id, &["d/a"]),
+            (GET, _) => connection.abort(frame.id, 7, ""),
+            _ => {}
+        }
+        true
+    };
+    for what in ["d", "--all"] {
+        let (ended, _) = run_against(&["get", what], answer);
+        let ended = ended.expect(1);
+        let last = ended.stderr.lines().last().unwrap();
+        assert!(last.contains("does not list its files"), "{ended:#?}");
+        assert!(last.contains("no more; 1 of 1 file not received"), "{ended:#?}");
+    }
+}
+
+#[test]
+fn an_interruption_before_all_names_are_known_is_a_failure() {
+    let (requested, requests) = channel();
+    let address = hostile_server(move |_, frame| {
+        requested.send(frame.kind).unwrap();
+        true
+    });
+    let here = TemporaryDirectory::new();
+    let client = Program::start_in(here.path(), ["get", &address.to_string(), "--all"]);
+    assert_eq!(requests.recv_timeout(TEST_TIMEOUT), Ok(LIST));
+    client.interrupt();
+    let ended = client.finish().expect(130);
+    ended.expect_stderr(&[
+        "interrupted: 0 of 0 files not received, and the server's list was not read",
+    ]);
+}
+
+#[test]
+fn what_nobody_asked_for_changes_nothing() {
+    // Frames about files that the client did not begin, and offers and requests of the server.
+    let about = |id: u32, rest: &[u8]| [&id.to_le_bytes(), rest].concat();
+    let unasked: Vec<(u8, Vec<u8>)> = vec![
+        (ACCEPT, about(101, &[0; 48])),
+        (CHUNK, about(101, b"bytes")),
+        (DONE, about(101, &[0; 32])),
+        (LISTED, about(101, &[0])),
+    ];
+    for (kind, payload) in unasked {
+        let answer = move |connection: &mut HostileConnection, _: ClientFrame| {
+            connection.say(kind, &payload);
+            true
+        };
+        for command in [&["list"][..], &["get", "--all"], &["get", "x"], &["send", "own"]] {
+            let (ended, names) = run_against(command, answer.clone());
+            let ended = ended.expect(1);
+            assert!(ended.stderr.len() < 1000, "kind {kind}: {ended:#?}");
+            assert_eq!(names, ["own"], "kind {kind}");
+        }
+    }
+    let aborts = Arc::new(Mutex::new(0));
+    let counted = aborts.clone();
+    let answer = move |connection: &mut HostileConnection, frame: ClientFrame| {
+        match frame.kind {
+            LIST => {
+                for _ in 0..10 {
+                    connection.offer(0, 5, 0, "evil");
+                    connection.offer(0, 0, 2, "directory");
+                }
+                connection.say(GET, &about(1000, b"own"));
+                connection.say(LIST, &about(1002, b""));
+                connection.list(frame.id, &[""; 0]);
+            }
+            ABORT => *counted.lock().unwrap() += 1,
+            _ => {}
+        }
+        true
+    };
+    let (ended, names) = run_against(&["get", "--all"], answer);
+    ended.expect(0);
+    assert_eq!(names, ["own"]);
+    assert!(*aborts.lock().unwrap() <= 22);
+}
+
+#[test]
+fn wrong_answers_fail_their_file_and_show_nothing_that_moves_the_cursor() {
+    type Answer = fn(&mut HostileConnection, &ClientFrame);
+    let answers: [(Answer, &str); 5] = [
+        (|connection, get| connection.abort(get.id, 7, "\u{1b}[2J\u{202e}\u{3164}"), "\\u{3164}"),
+        (
+            |connection, _| {
+                connection.say(BYE, &[&[6, 0, 0, 0, 0, 0], "\u{1b}]0;\u{ad}".as_bytes()].concat());
+            },
+            "\\u{ad}",
+        ),
+        // More bytes than were offered, bytes before the accept, another hash.
+        (
+            |connection, get| {
+                let id = connection.offer(get.id, 1, 0, "x");
+                connection.say(CHUNK, &[&id.to_le_bytes(), &b"early"[..]].concat());
+            },
+            "not received",
+        ),
+        (
+            |connection, get| {
+                connection.offer(get.id, u64::MAX >> 1, 2, "x");
+            },
+            "error",
+        ),
+        (
+            |connection, get| {
+                connection.offer(get.id, 0, 0, "x");
+            },
+            "not received",
+        ),
+    ];
+    for (wrong, shown) in answers {
+        let answer = move |connection: &mut HostileConnection, frame: ClientFrame| {
+            match frame.kind {
+                LIST => connection.list(frame.id, &[""; 0]),
+                GET => wrong(connection, &frame),
+                ACCEPT => connection.say(DONE, &[&frame.id.to_le_bytes(), &[7; 32][..]].concat()),
+                _ => {}
+            }
+            true
+        };
+        let (ended, names) = run_against(&["get", "x", "--retry=0"], answer);
+        let ended = ended.expect(1);
+        assert!(ended.stderr.contains(shown), "{ended:#?}");
+        assert_eq!(names, ["own"]);
+    }
+    // A server that confirms a file that it has not got.
+    let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
+        if frame.kind == OFFER {
+            connection.say(DONE, &[&frame.id.to_le_bytes(), &[7; 32][..]].concat());
+        }
+        true
+    };
+    let (ended, _) = run_against(&["send", "own", "--retry=0"], answer);
+    let ended = ended.expect(1);
+    assert!(ended.stdout.is_empty(), "{ended:#?}");
+}
