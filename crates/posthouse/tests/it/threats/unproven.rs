@@ -101,14 +101,15 @@ fn a_proof_passes_over_a_long_way_while_one_host_floods() {
     });
 }
 
-/// Connects and says hello, without end.
+/// Connects, says hello and waits for the first byte of the answer, without end. Without the wait,
+/// the accept queue of the system grows where an accept is slow, and honest peers wait in it.
 fn flood(server: SocketAddr, over: &AtomicBool) {
     let mut held = VecDeque::new();
     while !over.load(Ordering::Relaxed) {
         // A full accept queue of the system may refuse.
         let Ok(mut tcp) = TcpStream::connect(server) else { continue };
         // It may be reset already.
-        let _ = tcp.write_all(&hello(0, 1 << 20));
+        let _ = tcp.write_all(&hello(0, 1 << 20)).and_then(|()| tcp.read(&mut [0]));
         held.push_back(tcp);
         if held.len() > 100 {
             held.pop_front();
