@@ -439,7 +439,9 @@ impl Strand {
     fn on_panic(&mut self, cx: &mut Context<'_>, panic: &(dyn std::any::Any + Send)) {
         let text = panic_text(panic);
         cx.shared.stats.panics.add(1);
-        tracing::error!(peer = %self.id, panic = text, "a callback panicked");
+        if let Some(suppressed) = cx.shared.panics_logged.may_log(cx.now) {
+            tracing::error!(peer = %self.id, panic = text, suppressed, "a callback panicked");
+        }
         let reason = DisconnectReason::new(DisconnectKind::Panicked, text);
         self.request_close(Close::internal_error(), reason);
     }

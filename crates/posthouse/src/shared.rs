@@ -68,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) lifecycle: Lifecycle,
     /// The log of connections that ended by the fault of their peers or of the system.
     pub(crate) faults_logged: RateLimitedLog,
+    /// The log of panics in callbacks.
+    pub(crate) panics_logged: RateLimitedLog,
     /// The log of abandoned connections.
     pub(crate) abandoned_logged: RateLimitedLog,
     /// The log of evicted connections.
@@ -220,6 +222,7 @@ impl Shared {
             hash_cache: HashCache::default(),
             lifecycle: Lifecycle::new(selected.io_workers, port.notify()),
             faults_logged: RateLimitedLog::default(),
+            panics_logged: RateLimitedLog::default(),
             abandoned_logged: RateLimitedLog::default(),
             evictions_logged: RateLimitedLog::default(),
             missing_logged: AtomicBool::new(false),

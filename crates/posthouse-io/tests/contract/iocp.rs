@@ -252,7 +252,7 @@ fn a_port_that_goes_with_operations_in_flight_takes_everything_with_it() {
     }
     assert_eq!(opened(), before, "a handle was leaked");
     let nothing: [&str; 0] = [];
-    assert_eq!(log::lines("memory leaked"), nothing);
+    assert_eq!(log::lines("memory is leaked"), nothing);
     drop(dir);
     harness.finish();
 }

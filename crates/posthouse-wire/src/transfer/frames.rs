@@ -63,7 +63,7 @@ pub enum TransferFrame<'a> {
         id: u32,
         /// BLAKE3 of the whole file.
         hash: [u8; 32],
-        /// From the receiver: the delivery id of the offer, if it has one.
+        /// The delivery id of the offer. Only the receiver says it, and only if the offer has one.
         delivery_id: Option<DeliveryId>,
     },
     /// Says that the sender of this frame works on a transfer or request, but has nothing to send

@@ -207,7 +207,7 @@ impl Strand {
         let name = Escaped(progress.name()).to_string();
         let delivery = progress.delivery_id().map(tracing::field::display);
         match &result {
-            Ok(_) => tracing::info!(%peer, name, delivery, incoming, bytes, "file transferred"),
+            Ok(_) => tracing::debug!(%peer, name, delivery, incoming, bytes, "file transferred"),
             Err(error) => {
                 let message = "file not transferred";
                 tracing::debug!(%peer, name, delivery, incoming, bytes, %error, message);

@@ -33,7 +33,10 @@ impl Tasks {
             crate::sync::assert_none_held();
             if catch_unwind(AssertUnwindSafe(task)).is_err() {
                 shared.stats.panics.add(1);
-                tracing::error!("a task of Endpoint::after or Endpoint::every panicked");
+                if let Some(suppressed) = shared.panics_logged.may_log(now) {
+                    let message = "a task of Endpoint::after or Endpoint::every panicked";
+                    tracing::error!(suppressed, message);
+                }
             }
         }
     }

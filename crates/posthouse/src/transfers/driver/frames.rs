@@ -31,13 +31,15 @@ impl Strand {
                 if let Some(attribute) = unknown_critical {
                     let text =
                         format!("the receiver does not know the critical attribute {attribute}");
-                    self.refuse(cx, id, abort_code::UNKNOWN_ATTRIBUTE, &text);
+                    let code = abort_code::UNKNOWN_ATTRIBUTE;
+                    self.reject_offer(cx, id, in_reply_to, code, &text);
                     return Ok(());
                 }
                 let name = match FileName::from_wire(entry.name) {
                     Ok(name) => name,
                     Err(error) => {
-                        self.refuse(cx, id, abort_code::BAD_NAME, &error.to_string());
+                        let text = error.to_string();
+                        self.reject_offer(cx, id, in_reply_to, abort_code::BAD_NAME, &text);
                         return Ok(());
                     }
                 };

@@ -19,6 +19,10 @@ impl Strand {
         in_reply_to: u32,
         offer: &Offer<'_>,
     ) {
+        if offer.is_directory() && self.transfers().gets.contains_key(&in_reply_to) {
+            let text = "a file was requested, and a directory was offered";
+            return self.reject_offer(cx, id, in_reply_to, abort_code::PROTOCOL, text);
+        }
         if let Some(get) = self.transfers().gets.remove(&in_reply_to) {
             return self.on_requested_offer(cx, id, offer, get);
         }
@@ -40,6 +44,23 @@ impl Strand {
         }
     }
 
+    /// Rejects an offer that this side cannot handle. If it answers a request of this side, the
+    /// request fails: no other answer comes.
+    pub(super) fn reject_offer(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: u32,
+        in_reply_to: u32,
+        code: u16,
+        text: &str,
+    ) {
+        self.refuse(cx, id, code, text);
+        if let Some(get) = self.transfers().gets.remove(&in_reply_to) {
+            let error = TransferError::here(TransferErrorKind::Protocol, text);
+            self.notify(cx, get.progress, Err(error));
+        }
+    }
+
     /// Handles the offer that answers a request of this side.
     fn on_requested_offer(
         &mut self,
@@ -48,12 +69,6 @@ impl Strand {
         offer: &Offer<'_>,
         get: PendingGet,
     ) {
-        if offer.is_directory() {
-            let text = "a file was requested, and a directory was offered";
-            self.refuse(cx, id, abort_code::CANCELLED, text);
-            let error = TransferError::here(TransferErrorKind::Protocol, text);
-            return self.notify(cx, get.progress, Err(error));
-        }
         if self.transfers().slots_taken() >= MAX_SLOTS {
             let text = "too many transfers wait for the disk";
             self.refuse(cx, id, abort_code::BUSY, text);

@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
-use posthouse::DisconnectKind;
+use posthouse::{DisconnectKind, Endpoint, TransferErrorKind};
 
-use super::file_handler::{failed, serve, serve_with};
+use super::file_handler::{FileHandler, Log, failed, serve, serve_with};
 use super::frames::{
     ABORT, ACCEPT, CHUNK, CREDIT, DONE, OFFER, QUOTA, aborted, accepted, chunk, greet, numbered,
     offer, offer_with,
 };
-use crate::harness::{everywhere, in_simulation};
+use crate::harness::{Harness, Options, everywhere, in_simulation};
+use crate::raw::Raw;
+use crate::store::Store;
 
 const REPLACE: u8 = 1;
 const DIRECTORY: u8 = 2;
@@ -114,7 +116,7 @@ fn a_file_is_not_replaced_even_if_its_sender_permits_it() {
         raw.send_frame(OFFER, &offer_with(1, 0, 3, REPLACE, &[], b"name"));
         assert_eq!(aborted(harness, &mut raw, 1).0, 19);
         let error = failed(&log.wait(harness, 1));
-        assert_eq!(error, Some(posthouse::TransferErrorKind::MayNotReplace));
+        assert_eq!(error, Some(TransferErrorKind::MayNotReplace));
         raw.send_frame(OFFER, &offer_with(3, 0, 3, REPLACE, &[], b"new"));
         assert_eq!(accepted(harness, &mut raw), (0, 3));
         assert_eq!(there.read("name"), Some(b"a file".to_vec()));
@@ -179,28 +181,45 @@ fn a_side_that_waits_for_its_disk_shows_that_it_works() {
     });
 }
 
-#[test]
-fn a_directory_is_no_answer_to_a_get() {
-    everywhere(|harness| {
-        let here = harness.store("here");
-        let directory = here.directory();
-        let handler = super::file_handler::FileHandler::new().on_received(move |peer| {
-            peer.fetch_file("file", &directory);
-            Ok(())
-        });
-        let log = handler.log.clone();
-        let server = harness.serve(handler);
-        let mut raw = harness.dial(&server);
-        greet(harness, &mut raw);
-        raw.send_frame(0, b"fetch it");
-        assert_eq!(harness.read_frame(&mut raw).0, 18);
-        raw.send_frame(OFFER, &offer_with(1, 2, 0, DIRECTORY, &[], b"file"));
-        assert_eq!(aborted(harness, &mut raw, 1).0, 0);
-        let error = failed(&log.wait(harness, 1));
-        assert_eq!(error, Some(posthouse::TransferErrorKind::Protocol));
-        assert!(!here.has_directory("file"));
-        harness.end(&server);
+/// A server that has asked its peer for a file, as transfer 2.
+fn fetching(
+    harness: &Harness<'_>,
+    here: &Store,
+    options: Options,
+) -> (Endpoint<FileHandler>, Log, Raw) {
+    let directory = here.directory();
+    let handler = FileHandler::new().on_received(move |peer| {
+        peer.fetch_file("file", &directory);
+        Ok(())
     });
+    let log = handler.log.clone();
+    let server = harness.serve_with(handler, options);
+    let mut raw = harness.dial(&server);
+    greet(harness, &mut raw);
+    raw.send_frame(0, b"fetch it");
+    let (kind, payload) = harness.read_frame(&mut raw);
+    assert_eq!((kind, &payload[..4]), (18, &2_u32.to_le_bytes()[..]));
+    (server, log, raw)
+}
+
+/// The get ends at once. It does not wait for the time for an answer.
+#[test]
+fn an_offer_that_cannot_be_handled_ends_the_get_that_it_answers() {
+    let critical = attribute(0x80 | 77, b"");
+    let offers: [(u8, &[u8], &[u8], u16); 3] =
+        [(DIRECTORY, &[], b"file", 11), (0, &critical, b"file", 20), (0, &[], b"../file", 8)];
+    for (flags, attributes, name, code) in offers {
+        everywhere(|harness| {
+            let here = harness.store("here");
+            let (server, log, mut raw) = fetching(harness, &here, harness.options());
+            raw.send_frame(OFFER, &offer_with(1, 2, 0, flags, attributes, name));
+            assert_eq!(aborted(harness, &mut raw, 1).0, code);
+            let error = failed(&log.wait(harness, 1));
+            assert_eq!(error, Some(TransferErrorKind::Protocol));
+            assert!(here.files().is_empty() && !here.has_directory("file"));
+            harness.end(&server);
+        });
+    }
 }
 
 /// A peer that says that it works on a get is waited for beyond the time for an answer.
@@ -208,22 +227,11 @@ fn a_directory_is_no_answer_to_a_get() {
 fn a_peer_that_works_on_a_get_is_waited_for() {
     in_simulation(|harness| {
         let here = harness.store("here");
-        let directory = here.directory();
-        let handler = super::file_handler::FileHandler::new().on_received(move |peer| {
-            peer.fetch_file("file", &directory);
-            Ok(())
-        });
-        let log = handler.log.clone();
         let options = harness.options().with(|o| {
             o.connection.heartbeat_ms = 0;
             o.connection.transfer_timeout_ms = 1000;
         });
-        let server = harness.serve_with(handler, options);
-        let mut raw = harness.dial(&server);
-        greet(harness, &mut raw);
-        raw.send_frame(0, b"fetch it");
-        let (kind, payload) = harness.read_frame(&mut raw);
-        assert_eq!((kind, &payload[..4]), (18, &2_u32.to_le_bytes()[..]));
+        let (server, log, mut raw) = fetching(harness, &here, options);
         for _ in 0..10 {
             harness.world().run_for(Duration::from_millis(900));
             raw.send_frame(WORKING, &numbered(2, b""));

@@ -295,3 +295,23 @@ fn many_faults_are_logged_once_a_second() {
         assert_eq!(harness.end(&server).peer_faults, 100);
     });
 }
+
+/// A message of a peer may be what makes a handler panic, in each of its connections.
+#[test]
+fn panics_that_peers_cause_are_logged_at_a_bounded_rate_and_all_counted() {
+    log::keep();
+    in_simulation(|harness| {
+        log::clear();
+        let probe = Probe::new().on_received(|_, _| panic!("a message of this kind"));
+        let seen = probe.seen();
+        let server = harness.serve(probe);
+        let mut raws: Vec<Raw> = (0..100).map(|_| harness.dial(&server)).collect();
+        raws.iter_mut().for_each(|raw| raw.send(&frame(40, b"panic")));
+        harness.wait_for("the ends of all connections", || seen.ends().len() == 100);
+        let lines = log::lines("ERROR posthouse");
+        assert!((1..=8).contains(&lines.len()), "{lines:?}");
+        assert!(lines[0].contains("a message of this kind"), "{lines:?}");
+        drop(raws);
+        assert_eq!(harness.end(&server).panics, 100);
+    });
+}
