@@ -204,7 +204,7 @@ fn fetching(
 /// The get ends at once. It does not wait for the time for an answer.
 #[test]
 fn an_offer_that_cannot_be_handled_ends_the_get_that_it_answers() {
-    let critical = attribute(0x80 | 77, b"");
+    let critical = attribute(0x80 | 0x4d, b"");
     let offers: [(u8, &[u8], &[u8], u16); 3] =
         [(DIRECTORY, &[], b"file", 11), (0, &critical, b"file", 20), (0, &[], b"../file", 8)];
     for (flags, attributes, name, code) in offers {
