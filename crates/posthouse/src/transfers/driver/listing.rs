@@ -102,6 +102,7 @@ impl Strand {
                 posthouse_wire::encode_listed(id, more, entries.iter().map(entry), max, tail)
             });
             if listed.is_some() {
+                self.count_reply();
                 return true;
             }
             // An answer can show none of these, and an empty one would mean the end.
@@ -114,16 +115,16 @@ impl Strand {
                 return true;
             }
         }
-        match last {
-            Some(last) => *after = last.path.clone(),
-            None => {
-                // There are no files after the name.
-                self.append(&mut cx.worker.free_list, |tail| {
-                    posthouse_wire::encode_listed(id, false, [], max, tail)
-                });
-            }
+        if let Some(last) = last {
+            *after = last.path.clone();
+            return false;
         }
-        last.is_none()
+        // There are no files after the name.
+        self.append(&mut cx.worker.free_list, |tail| {
+            posthouse_wire::encode_listed(id, false, [], max, tail)
+        });
+        self.count_reply();
+        true
     }
 }
 

@@ -85,11 +85,17 @@ pub fn aborted(harness: &Harness<'_>, raw: &mut Raw, id: u32) -> (u16, String) {
     }
 }
 
+/// Returns the offset and the credit of the next accept. The other side may say before that it
+/// works.
 pub fn accepted(harness: &Harness<'_>, raw: &mut Raw) -> (u64, u64) {
-    let (kind, payload) = harness.read_frame(raw);
-    assert_eq!(kind, ACCEPT, "{payload:?}");
-    let word = |at: usize| u64::from_le_bytes(payload[at..at + 8].try_into().unwrap());
-    (word(4), word(12))
+    loop {
+        let (kind, payload) = harness.read_frame(raw);
+        if kind != WORKING {
+            assert_eq!(kind, ACCEPT, "{payload:?}");
+            let word = |at: usize| u64::from_le_bytes(payload[at..at + 8].try_into().unwrap());
+            return (word(4), word(12));
+        }
+    }
 }
 
 /// Accepts a file from its beginning, up to `limit`.

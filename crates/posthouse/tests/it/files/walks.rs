@@ -1,12 +1,15 @@
 //! Lists and counts of large directories: T29.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use posthouse::sim::Faults;
 use posthouse::{Client, Endpoint};
 
 use super::file_handler::{FileHandler, serve_with};
 use super::frames::{
-    ABORT, LIST, LISTED, OFFER, QUOTA, WORKING, aborted, greet, greet_with, numbered, offer,
+    ABORT, CHUNK, LIST, LISTED, OFFER, QUOTA, WORKING, aborted, accepted, chunk, greet, greet_with,
+    numbered, offer,
 };
 use crate::harness::{Harness, Options, everywhere, in_simulation, on_real_sockets};
 use crate::raw::Raw;
@@ -263,7 +266,7 @@ fn a_directory_is_counted_once_for_many_offers_and_never_for_impossible_ones() {
         };
         refused(&mut raws, 0, 5);
         let walks = server.stats().walks;
-        assert!(walks * 10 < peers as u64 * 8, "{walks} walks");
+        assert!(walks * 4 < peers as u64 * 8, "{walks} walks, removals of parts included");
         refused(&mut raws, 8, 12);
         assert_eq!(server.stats().walks, walks, "nothing of that size can ever fit");
         drop(raws);
@@ -293,6 +296,76 @@ fn lists_behind_a_walk_that_hangs_are_forgotten_with_their_connections() {
         (0..LISTS).for_each(|n| assert_eq!(listed(harness, &mut last).0, 2 * n + 1));
         harness.wait_for("the end of the others", || server.stats().connections == 1);
         drop(last);
+        harness.end(&server);
+    });
+}
+
+/// A list that needs a new walk, because a file has arrived, waits for as long as the last walk
+/// took. Otherwise one thread would do nothing but walk while files arrive.
+#[test]
+fn lists_walk_half_of_the_time_at_most_while_files_arrive() {
+    in_simulation(|harness| {
+        let walk_time = Duration::from_secs(10);
+        let there = harness.store("there");
+        fill(&there, 50);
+        let Store::Simulated(disk) = &there else { unreachable!("a simulated disk") };
+        let (server, _) = serve_with(harness, &there.directory(), options(harness));
+        let client = harness.client(&server);
+        let mut raws: Vec<Raw> = greeted(harness, &server, 2).collect();
+        disk.hang();
+        raws[0].send_frame(LIST, &numbered(1, b""));
+        harness.wait_for("a walk", || server.stats().walks == 1);
+        harness.world().run_for(walk_time);
+        disk.resume();
+        assert_eq!(listed(harness, &mut raws[0]).0, 1);
+        let walked = harness.world().now();
+        let here = harness.store("here");
+        here.write("new", b"new");
+        client.put("new", &here.directory()).expect("there is room for it");
+        let walks = server.stats().walks;
+        raws.iter_mut().for_each(|raw| raw.send_frame(LIST, &numbered(3, b"")));
+        for raw in &mut raws {
+            let (id, entries) = listed(harness, raw);
+            assert!(id == 3 && entries.ends_with(b"new"));
+        }
+        let walks = server.stats().walks - walks;
+        assert_eq!(walks, 1, "one for both");
+        let waited = harness.world().now() - walked;
+        assert!(waited >= walk_time && waited < 2 * walk_time, "{waited:?}");
+        client.close();
+        drop(raws);
+        harness.end(&server);
+    });
+}
+
+/// A removal of parts reads the names and sizes of all parts. It takes its turn.
+#[test]
+fn room_is_made_in_turn_with_other_walks() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        fill(&there, 0);
+        let second = Duration::from_secs(1);
+        let slow = Faults { immediate_ppm: 0, disk_delay: second..=second, ..Faults::none() };
+        harness.world().faults(slow);
+        let quota = there.directory().with_quota(20, 10).expect("the files can be counted");
+        let (server, _) = serve_with(harness, &quota, options(harness));
+        let mut raws: Vec<Raw> = greeted(harness, &server, 3).collect();
+        let mut left = raws.pop().expect("there are three");
+        left.send_frame(OFFER, &offer(1, 8, b"left"));
+        accepted(harness, &mut left);
+        left.send_frame(CHUNK, &chunk(1, b"part"));
+        harness.wait_for("its bytes", || there.parts() == [b"part".to_vec()]);
+        left.reset();
+        harness.wait_for("its end", || server.stats().connections == 2);
+        let before = server.stats().walks;
+        raws[0].send_frame(OFFER, &offer(1, 9, b"next"));
+        harness.wait_for("a count and a removal", || server.stats().walks == before + 2);
+        raws[1].send_frame(LIST, &numbered(1, b""));
+        harness.world().run_for(Duration::from_millis(900));
+        assert_eq!(server.stats().walks, before + 2, "the list waits for its turn");
+        assert_eq!(listed(harness, &mut raws[1]).0, 1);
+        assert_eq!(accepted(harness, &mut raws[0]), (0, 9));
+        drop(raws);
         harness.end(&server);
     });
 }
