@@ -39,7 +39,8 @@ pub enum DiskOutcome {
     Reopened {
         /// The size and time of the file that has the name now.
         facts: FileFacts,
-        /// Whether it is the file that was offered. Another file may have got its name.
+        /// Whether it is the file that was offered, with the offered permissions and unchanged as
+        /// far as its file system tells. Another file may have got its name.
         same_file: bool,
         /// The hash of the file's content, as in [`Opened`](Self::Opened).
         known: Option<[u8; 32]>,

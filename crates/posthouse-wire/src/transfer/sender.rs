@@ -415,9 +415,12 @@ impl<E> FileSender<E> {
 
     /// Starts what the receiver has accepted, if the file is the one that was offered.
     fn on_reopened(&mut self, file: OpenedFile, same_file: bool) {
-        if !same_file || self.file.is_none_or(|offered| offered.facts != file.facts) {
-            let text = "it is not the file that was offered, or was modified since";
+        if self.file.is_none_or(|offered| offered.facts != file.facts) {
+            let text = "its size or modification time differs from the offered one";
             return self.fail(TransferFailure::Changed(text));
+        }
+        if !same_file {
+            return self.fail(TransferFailure::Replaced);
         }
         let State::Reopening(Accepted { offset, limit, prefix }) = self.state else {
             return; // the chunks go on, and are hashed, or not, as before
