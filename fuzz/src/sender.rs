@@ -99,7 +99,7 @@ impl Run {
                 }
                 SenderAction::Frame(frame) => self.model.say(frame),
                 SenderAction::Need(bytes) => {
-                    assert!((1..=self.model.max_chunk_bytes).contains(&bytes));
+                    assert!((1..=self.model.max_read_bytes()).contains(&bytes));
                     self.needs += 1;
                 }
                 SenderAction::NeedFile => self.sender.grant_file(),
@@ -139,7 +139,7 @@ impl Run {
             _ => 0,
         });
         assert!(sender.read_bytes() >= asked.sum(), "memory that is not counted");
-        assert!(sender.read_bytes() <= 3 * model.max_chunk_bytes as u64);
+        assert!(sender.read_bytes() <= 3 * model.max_read_bytes() as u64);
         assert_eq!(sender.is_ended(), model.result.is_some());
         let idle = Duration::from_secs(30);
         let expires = sender.expires_at(self.now, idle);

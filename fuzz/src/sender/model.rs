@@ -9,6 +9,9 @@ use crate::input::Input;
 /// The maximum number of actions that follow an input.
 pub(super) const MAX_ACTIONS: usize = 16;
 
+/// The maximum number of bytes of a read for the comparison, whatever the size of a chunk is.
+const MAX_PREFIX_READ_BYTES: usize = 256 * 1024;
+
 /// The least capacity of memory that was lent.
 const LENT_BYTES: usize = 64;
 
@@ -73,6 +76,11 @@ impl Model {
         }
     }
 
+    /// Returns the maximum number of bytes of a read.
+    pub(super) fn max_read_bytes(&self) -> usize {
+        self.max_chunk_bytes.max(MAX_PREFIX_READ_BYTES)
+    }
+
     /// Returns whether an offer waits for its accept.
     pub(super) fn is_offered(&self) -> bool {
         self.offers > self.accepts && self.result.is_none()
@@ -105,9 +113,12 @@ impl Model {
                 self.is_checked = true;
             }
             SenderOp::Read { offset, bytes, memory } => {
-                assert!(memory.is_empty() && (1..=self.max_chunk_bytes).contains(bytes));
                 let end = offset + *bytes as u64;
-                assert!(end <= self.held || end <= self.limit, "read beyond the credit: {op:?}");
+                let compares = *offset < self.held;
+                let max = if compares { MAX_PREFIX_READ_BYTES } else { self.max_chunk_bytes };
+                assert!(memory.is_empty() && (1..=max).contains(bytes));
+                let end_allowed = if compares { self.held } else { self.limit };
+                assert!(end <= end_allowed, "read beyond the credit: {op:?}");
             }
             SenderOp::Probe { offset } => {
                 assert!(self.known.is_some() && *offset < self.limit);

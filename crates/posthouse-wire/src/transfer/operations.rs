@@ -124,9 +124,9 @@ impl<K: Copy> Operations<K> {
         self.in_flight.iter().flatten().any(|kind| is_it(*kind))
     }
 
-    /// Returns the number of operations in flight for whose kind `is_it` holds.
-    pub(super) fn count(&self, is_it: impl Fn(K) -> bool) -> usize {
-        self.in_flight.iter().flatten().filter(|kind| is_it(**kind)).count()
+    /// Returns the sum of the bytes that `bytes_of` returns for the operations in flight.
+    pub(super) fn sum_bytes(&self, bytes_of: impl Fn(K) -> usize) -> u64 {
+        self.in_flight.iter().flatten().map(|kind| bytes_of(*kind) as u64).sum()
     }
 
     pub(super) fn numbers(&self) -> impl Iterator<Item = OpNumber> + '_ {
