@@ -58,7 +58,8 @@ pub struct ReceiverConfig {
     pub delivery_id: Option<DeliveryId>,
     /// The maximum number of bytes that are in flight or not yet written, at least 1.
     pub window_bytes: u64,
-    /// The number of bytes written since the last sync after which the next sync starts.
+    /// The number of bytes written since the last sync after which the next sync starts, at
+    /// least 1.
     pub sync_bytes: u64,
 }
 
@@ -178,9 +179,10 @@ impl<E> FileReceiver<E> {
     ///
     /// # Panics
     ///
-    /// Panics if `window_bytes` is 0.
+    /// Panics if `window_bytes` or `sync_bytes` is 0.
     pub fn new(config: ReceiverConfig) -> Self {
         assert!(config.window_bytes > 0, "a window of 0 bytes");
+        assert!(config.sync_bytes > 0, "a sync after every 0 bytes");
         let mut receiver = Self {
             config,
             state: State::LookingUp,

@@ -408,6 +408,12 @@ fn a_prefix_that_differs_is_answered_by_the_same_offer_once() {
 }
 
 #[test]
+#[should_panic(expected = "a sync after every 0 bytes")]
+fn a_sync_after_0_bytes_is_no_configuration() {
+    FileReceiver::<()>::new(ReceiverConfig { sync_bytes: 0, ..CONFIG });
+}
+
+#[test]
 fn a_sender_that_breaks_the_rules_is_told_how() {
     type Input = fn(&mut FileReceiver<&'static str>);
     let chunk: Input = |it| assert!(it.on_chunk(b"x").is_err());
