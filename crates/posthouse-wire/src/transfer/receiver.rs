@@ -360,9 +360,11 @@ impl<E> FileReceiver<E> {
         let early = TransferViolation::OutOfTurn { kind: kind::OFFER };
         let State::Moving(moving) = &self.state else { return Err(early) };
         match (moving.source, &self.part) {
-            (Source::Final, _) => self.fail(TransferFailure::Exists { bytes: None }),
+            (Source::Final, _) if self.config.size > 0 => {
+                self.fail(TransferFailure::Exists { bytes: None });
+            }
             (Source::Part, Some(part)) if part.held > 0 && part.is_untouched() => self.truncate(),
-            (Source::Part, _) => return Err(early),
+            (Source::Final | Source::Part, _) => return Err(early),
         }
         Ok(())
     }

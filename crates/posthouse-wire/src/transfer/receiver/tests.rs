@@ -408,6 +408,16 @@ fn a_prefix_that_differs_is_answered_by_the_same_offer_once() {
 }
 
 #[test]
+fn an_empty_file_that_is_there_cannot_be_offered_again() {
+    let mut it = Harness::of(ReceiverConfig { size: 0, ..CONFIG });
+    it.answer(&ReceiverOp::LookUp, Ok(DiskOutcome::Found { bytes: 0 }));
+    let prefix = file_hash(b"");
+    assert_eq!(it.frames, [TransferFrame::Accept { id: 7, offset: 0, limit: 0, prefix }]);
+    let violation = TransferViolation::OutOfTurn { kind: kind::OFFER };
+    assert_eq!(it.receiver.offered_again(), Err(violation));
+}
+
+#[test]
 #[should_panic(expected = "a sync after every 0 bytes")]
 fn a_sync_after_0_bytes_is_no_configuration() {
     FileReceiver::<()>::new(ReceiverConfig { sync_bytes: 0, ..CONFIG });
