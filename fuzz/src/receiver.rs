@@ -101,6 +101,8 @@ impl Run {
             let Some(action) = self.receiver.poll(self.now) else { break };
             assert!(actions < MAX_ACTIONS, "actions without end: {action:?}");
             assert!(!self.model.is_released, "{action:?} after the last action");
+            let is_last = matches!(action, ReceiverAction::Release);
+            assert!(is_last || !self.model.is_settled, "{action:?} after the room was settled");
             match action {
                 ReceiverAction::Disk { number, op } => self.begin(number, op),
                 ReceiverAction::Frame(frame) => self.say(&frame),

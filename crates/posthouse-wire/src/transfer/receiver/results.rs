@@ -193,7 +193,10 @@ impl<E> FileReceiver<E> {
         let (State::SyncingName { hash } | State::Publishing { hash }) = self.state else {
             unreachable!("published in {:?}", self.state);
         };
-        self.spend();
+        // A found file has no reservation.
+        if self.part.is_some() {
+            self.spend();
+        }
         self.succeed(hash);
     }
 
