@@ -146,7 +146,6 @@ impl Run {
                     assert!(self.operations.is_empty(), "released before its operations");
                     // What has not been granted is not wanted any more.
                     self.needs = 0;
-                    self.wants_file = false;
                     self.model.is_released = true;
                 }
             }
@@ -357,6 +356,9 @@ impl Run {
                 self.perform();
             }
         }
+        // A place that comes later is not used.
+        self.grant_file();
+        self.perform();
         self.model.check_end(succeeds);
     }
 }
