@@ -354,11 +354,14 @@ pub enum TransferErrorKind {
     Changed,
     /// The disk failed, or the system denied access to the file.
     Disk,
-    /// The receiver drains: it completes the transfers that have begun, and begins no more.
+    /// The receiver drains: it completes the transfers that have begun, and begins no more. So far
+    /// only peers that do not run Posthouse report this.
     Draining,
-    /// The directory that receives the files is not there.
+    /// The directory that receives the files is not there. So far only peers that do not run
+    /// Posthouse report this.
     NoInbox,
-    /// The file system of the receiver cannot store the name.
+    /// The file system of the receiver cannot store the name. So far only peers that do not run
+    /// Posthouse report this.
     NameUnstorable,
     /// The file was replaced by another one of the same size and time while it was sent, or its
     /// permissions changed. The receiver keeps its bytes for the next attempt.
