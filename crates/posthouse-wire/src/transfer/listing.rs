@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn an_entry_with_an_invalid_name_is_read_for_the_caller_to_skip() {
-        let long = [b'x'; u16::MAX as usize];
+        let long = vec![b'x'; u16::MAX.into()];
         for name in [&[][..], &[0xff], &long[..1024], &long[..1025], &long] {
             let mut payload = vec![3, 0, 0, 0, 0];
             put(entry(name), &mut payload);
