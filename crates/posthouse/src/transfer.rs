@@ -354,13 +354,17 @@ pub enum TransferErrorKind {
     Changed,
     /// The disk failed, or the system denied access to the file.
     Disk,
-    /// The receiver drains: it completes the transfers that have begun, and begins no more.
+    /// The receiver drains: it completes the transfers that have begun, and begins no more. So far
+    /// only peers that do not run Posthouse report this.
     Draining,
-    /// The directory that receives the files is not there.
+    /// The directory that receives the files is not there. So far only peers that do not run
+    /// Posthouse report this.
     NoInbox,
-    /// The file system of the receiver cannot store the name.
+    /// The file system of the receiver cannot store the name. So far only peers that do not run
+    /// Posthouse report this.
     NameUnstorable,
-    /// The file was replaced by another one while it was sent.
+    /// The file was replaced by another one of the same size and time while it was sent, or its
+    /// permissions changed. The receiver keeps its bytes for the next attempt.
     Replaced,
     /// A file of that name with other content exists. The sender permits that the offered file
     /// replaces it ([`Offer::may_replace`]), and the receiver does not. (Without that permission of
@@ -385,7 +389,10 @@ impl TransferError {
     /// Returns whether the file may have changed since its hash was computed.
     pub(crate) fn doubts_the_file(&self) -> bool {
         use TransferErrorKind as Kind;
-        matches!(self.kind, Kind::HashDiffers | Kind::Changed | Kind::Disk | Kind::Protocol)
+        matches!(
+            self.kind,
+            Kind::HashDiffers | Kind::Changed | Kind::Replaced | Kind::Disk | Kind::Protocol
+        )
     }
 
     /// Makes the error that an abort frame of the peer reports.
@@ -462,7 +469,12 @@ impl TransferError {
         use TransferErrorKind as Kind;
         matches!(
             self.kind,
-            Kind::Busy | Kind::Changed | Kind::HashDiffers | Kind::Expired | Kind::Disconnected
+            Kind::Busy
+                | Kind::Changed
+                | Kind::Replaced
+                | Kind::HashDiffers
+                | Kind::Expired
+                | Kind::Disconnected
         )
     }
 }

@@ -499,7 +499,7 @@ impl Run<'_> {
 
 /// Returns true if a job that failed this many times with this error should be retried.
 fn is_worth_a_retry(error: &TransferError, failed: u32) -> bool {
-    let changed =
-        matches!(error.kind(), TransferErrorKind::Changed | TransferErrorKind::HashDiffers);
+    use TransferErrorKind as Kind;
+    let changed = matches!(error.kind(), Kind::Changed | Kind::Replaced | Kind::HashDiffers);
     error.is_passing() && (!changed || failed < MAX_CHANGED_ATTEMPTS)
 }

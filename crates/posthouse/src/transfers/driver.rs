@@ -242,6 +242,7 @@ impl TransferError {
             TransferFailure::Exists { .. } => Kind::Exists,
             TransferFailure::HashDiffers => Kind::HashDiffers,
             TransferFailure::PrefixDiffers | TransferFailure::Changed(_) => Kind::Changed,
+            TransferFailure::Replaced => Kind::Replaced,
             TransferFailure::NoRoom => Kind::QuotaExceeded,
             TransferFailure::NothingWritten => Kind::Disk,
         };
