@@ -539,6 +539,20 @@ pub struct FileEntry {
     pub mode: Option<u16>,
 }
 
+/// Files of a peer, in the order of their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileList {
+    /// The files.
+    pub files: Vec<FileEntry>,
+    /// The names of other files that the peer has listed and that are not in `files`, because the
+    /// names are invalid: unchecked bytes of the peer, in order.
+    pub invalid_names: Vec<Box<[u8]>>,
+    /// The name after which the list continues. `None` if it is complete. The name can be invalid,
+    /// or that of a directory, so it can follow the last file.
+    pub next: Option<Box<str>>,
+}
+
 impl FileEntry {
     /// Returns whether the owner can execute the file.
     pub fn is_executable(&self) -> bool {

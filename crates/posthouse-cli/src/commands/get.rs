@@ -5,14 +5,14 @@ use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
-use posthouse::{Directory, FileEntry, Target};
+use posthouse::{Directory, FileList, Target};
 
 use crate::address;
 use crate::failure::{CommandResult, Failure};
 use crate::term::hints;
 use crate::transfer_client::{
-    ConnectFlags, Direction, FileClient, FileJob, JobSource, ListCursor, NextJob, PARTS_DIRECTORY,
-    TransferFlags, TransferReport, parent_directory,
+    ConnectFlags, Direction, FileClient, FileJob, InvalidNames, JobSource, ListCursor, NextJob,
+    PARTS_DIRECTORY, TransferFlags, TransferReport, parent_directory,
 };
 use posthouse::Escaped;
 
@@ -89,6 +89,8 @@ struct GetJobs {
     files: VecDeque<WantedFile>,
     /// The names that are not looked up yet. The first one is being looked up.
     lookups: VecDeque<Lookup>,
+    /// The names that were found and cannot be stored here.
+    invalid: InvalidNames,
     failure: Option<Failure>,
 }
 
@@ -97,7 +99,7 @@ struct Lookup {
     cursor: ListCursor,
     /// The name on the command line: a file, or a directory. `None` means all files.
     name: Option<String>,
-    /// True exactly when the list had a file.
+    /// True exactly when the list had a file, or a name that cannot be stored here.
     has_found: bool,
 }
 
@@ -130,6 +132,7 @@ impl Get {
                 true => [Lookup::all()].into(),
                 false => self.names.iter().map(|name| Lookup::named(name)).collect(),
             },
+            invalid: InvalidNames::default(),
             failure: None,
         };
         let end = client.transfer(&mut jobs, &mut report, Duration::ZERO);
@@ -193,13 +196,10 @@ impl GetJobs {
         }
     }
 
-    fn take_page(&mut self, page: Vec<FileEntry>, server: &Target, report: &mut TransferReport) {
+    fn take_page(&mut self, page: FileList, report: &mut TransferReport) {
         let Some(lookup) = self.lookups.front_mut() else { return };
-        let listed = match lookup.cursor.take(page, server) {
-            Ok(listed) => listed,
-            Err(violation) => return self.fail(violation),
-        };
-        lookup.has_found |= !listed.files.is_empty();
+        let listed = lookup.cursor.take(page);
+        lookup.has_found |= !listed.files.is_empty() || !listed.invalid.is_empty();
         if let (Some(name), true) = (&lookup.name, lookup.has_found)
             && self.destination.file_name.is_some()
         {
@@ -212,6 +212,7 @@ impl GetJobs {
             ));
             return self.fail(failure);
         }
+        self.invalid.add(listed.invalid);
         for entry in listed.files {
             self.add(WantedFile { name: entry.name, path: None }, entry.size, report);
         }
@@ -239,15 +240,10 @@ impl JobSource for GetJobs {
         (self.files.len() < MAX_WAITING_NAMES).then(|| lookup.cursor.after())
     }
 
-    fn on_page(
-        &mut self,
-        page: Result<Vec<FileEntry>, String>,
-        server: &Target,
-        report: &mut TransferReport,
-    ) {
+    fn on_page(&mut self, page: Result<FileList, String>, report: &mut TransferReport) {
         let Some(lookup) = self.lookups.front() else { return };
         match page {
-            Ok(page) => self.take_page(page, server, report),
+            Ok(page) => self.take_page(page, report),
             Err(why) if lookup.name.is_none() || lookup.has_found => {
                 self.fail(Failure::runtime(why));
             }
@@ -261,6 +257,11 @@ impl JobSource for GetJobs {
     }
 
     fn take_failure(&mut self) -> Option<Failure> {
-        self.failure.take()
+        let invalid = self.invalid.message();
+        match (self.failure.take(), invalid) {
+            (failure, None) => failure,
+            (None, Some(invalid)) => Some(Failure::runtime(invalid)),
+            (Some(failure), Some(invalid)) => Some(failure.with(&invalid)),
+        }
     }
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use posthouse::{
     ConnectFailure, DisconnectKind, DisconnectReason, Endpoint, EndpointOptions, FileEntry,
-    FinishedTransfer, Handler, HandlerResult, Message, Peer, PeerId, RunError, Target,
+    FileList, FinishedTransfer, Handler, HandlerResult, Message, Peer, PeerId, RunError, Target,
     TransferError, TransferHandle,
 };
 
-use super::{Backoff, ConnectFlags, ListCursor, RetryPolicy, earliest};
+use super::{Backoff, ConnectFlags, InvalidNames, ListCursor, RetryPolicy, earliest};
 use crate::failure::{CommandResult, Failure};
 use crate::term::terminal::Terminal;
 use crate::{key_file, rlimit, signals};
@@ -20,7 +20,7 @@ const NOT_ADMITTED: u16 = 5;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A page of the server's list of files, or the reason why the server did not send it.
-pub(super) type Page = Result<Vec<FileEntry>, TransferError>;
+pub(super) type Page = Result<FileList, TransferError>;
 
 /// An event of the connection. Events are in the order in which they happened.
 #[derive(Debug)]
@@ -90,7 +90,8 @@ impl From<GaveUp> for Failure {
 /// The result of a listing.
 #[derive(Debug)]
 pub(crate) enum Listing {
-    Complete,
+    /// The server listed all its files. These names cannot be stored here.
+    Complete(InvalidNames),
     /// The server refused to list its files, for this reason.
     Refused(String),
 }
@@ -282,15 +283,17 @@ impl FileClient {
         mut each: impl FnMut(FileEntry) -> CommandResult,
     ) -> CommandResult<Listing> {
         let mut cursor = ListCursor::new(prefix);
+        let mut invalid = InvalidNames::default();
         loop {
             let page = match self.fetch_page(cursor.after())? {
                 Ok(page) => page,
                 Err(error) => return Ok(Listing::Refused(self.why_not_listed(&error))),
             };
-            let listed = cursor.take(page, &self.target)?;
+            let listed = cursor.take(page);
             listed.files.into_iter().try_for_each(&mut each)?;
+            invalid.add(listed.invalid);
             if listed.is_last {
-                return Ok(Listing::Complete);
+                return Ok(Listing::Complete(invalid));
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use posthouse::{
-    Destination, Directory, FileEntry, FinishedTransfer, PeerId, Source, Target, TransferError,
+    Destination, Directory, FileList, FinishedTransfer, PeerId, Source, TransferError,
     TransferErrorKind, TransferHandle,
 };
 
@@ -68,13 +68,7 @@ pub(crate) trait JobSource {
 
     /// Takes the wanted page, or the reason why the server does not send it. Announces the files to
     /// the report.
-    fn on_page(
-        &mut self,
-        _page: Result<Vec<FileEntry>, String>,
-        _server: &Target,
-        _report: &mut TransferReport,
-    ) {
-    }
+    fn on_page(&mut self, _page: Result<FileList, String>, _report: &mut TransferReport) {}
 
     /// Returns true if the source knows all its jobs.
     fn is_complete(&self) -> bool {
@@ -394,7 +388,7 @@ impl Run<'_> {
             Err(error) => Err(self.client.why_not_listed(&error)),
         };
         self.page = PageRequest::Waiting(now);
-        self.source.on_page(page, &self.client.target, self.report);
+        self.source.on_page(page, self.report);
     }
 
     fn on_finished(&mut self, transfer: &FinishedTransfer) -> Result<(), GaveUp> {

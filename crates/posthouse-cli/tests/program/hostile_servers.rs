@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use super::file_server::files;
 use super::harness::{Program, ProgramOutput, TEST_TIMEOUT};
 use super::hostile_file_server::{
-    ABORT, ACCEPT, BYE, CHUNK, ClientFrame, DONE, GET, HostileConnection, LIST, LISTED, OFFER,
-    hostile_server, pages,
+    ABORT, ACCEPT, BYE, CHUNK, ClientFrame, DONE, GET, HostileConnection, LIST, LISTED, Listed,
+    OFFER, hostile_server, pages,
 };
 use super::tempdir::TemporaryDirectory;
 
@@ -108,24 +108,86 @@ fn names_that_lead_elsewhere_are_not_got() {
             LIST if frame.rest.is_empty() => connection.list(frame.id, &names),
             LIST => connection.list(frame.id, &[""; 0]),
             // The offer has a name of its own, and is a file without bytes.
-            GET => {
-                connection.offer(frame.id, 0, 0, "elsewhere/evil");
-            }
-            ACCEPT => {
-                let hash = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
-                let byte = |at: usize| u8::from_str_radix(&hash[2 * at..2 * at + 2], 16).unwrap();
-                let hash: Vec<u8> = (0..32).map(byte).collect();
-                connection.say(DONE, &[&frame.id.to_le_bytes(), &hash[..]].concat());
-            }
-            _ => {}
+            _ => give_empty(connection, &frame, "elsewhere/evil"),
         }
         true
     };
+    let text = "error: 6 names that cannot be stored here were left out, first ../evil\n";
     let (listed, _) = run_against(&["list"], answer.clone());
-    assert_eq!(listed.expect(0).stdout, "           1  1970-01-01T00:00:00Z  good\n");
+    let listed = listed.expect(1);
+    assert_eq!(listed.stdout, "           1  1970-01-01T00:00:00Z  good\n");
+    assert_eq!(listed.stderr, text);
     let (got, names) = run_against(&["get", "--all"], answer);
-    got.expect(0);
+    assert_eq!(got.expect(1).stderr, text);
     assert_eq!(names, ["good", "own"]);
+}
+
+/// Answers a get with an empty file of this name, and completes the transfer.
+fn give_empty(connection: &mut HostileConnection, frame: &ClientFrame, name: &str) {
+    match frame.kind {
+        GET => {
+            connection.offer(frame.id, 0, 0, name);
+        }
+        ACCEPT => {
+            let hash = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+            let byte = |at: usize| u8::from_str_radix(&hash[2 * at..2 * at + 2], 16).unwrap();
+            let hash: Vec<u8> = (0..32).map(byte).collect();
+            connection.say(DONE, &[&frame.id.to_le_bytes(), &hash[..]].concat());
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn a_page_without_files_is_not_the_end_of_a_list() {
+    // Pages of directories and of invalid names, each followed by others, and one file.
+    let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
+        let id = frame.id;
+        match (frame.kind, &frame.rest[..]) {
+            (LIST, b"d/c:d") => connection.list_page(id, false, &[Listed::file("d/good", 1)]),
+            (LIST, b"d/b") => connection.list_page(id, true, &[Listed::file("d/c:d", 1)]),
+            (LIST, _) => {
+                connection.list_page(id, true, &["d/a", "d/b"].map(Listed::directory));
+            }
+            _ => give_empty(connection, &frame, "x"),
+        }
+        true
+    };
+    let text = "error: 1 name that cannot be stored here was left out: d/c:d\n";
+    for what in ["--all", "d"] {
+        let (got, names) = run_against(&["get", what], answer);
+        assert_eq!(got.expect(1).stderr, text);
+        assert_eq!(names, ["d/good", "own"]);
+    }
+    let (listed, _) = run_against(&["list", "d/"], answer);
+    let listed = listed.expect(1);
+    assert_eq!(listed.stdout, "           1  1970-01-01T00:00:00Z  d/good\n");
+    assert_eq!(listed.stderr, text);
+}
+
+#[test]
+fn invalid_names_are_told_beside_other_failures_and_are_no_file() {
+    let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
+        let id = frame.id;
+        match frame.kind {
+            LIST => {
+                let page = [Listed::file("d/\u{1b}", 1), Listed::file(b"d/\xff", 1)];
+                connection.list_page(id, false, &page);
+            }
+            _ => connection.abort(id, 7, ""),
+        }
+        true
+    };
+    let text = "2 names that cannot be stored here were left out, first d/\\u{1b}";
+    let (got, _) = run_against(&["get", "d"], answer);
+    assert_eq!(got.expect(1).stderr, format!("error: {text}\n"));
+    // Nobody has asked for the names outside of the prefix.
+    let (listed, _) = run_against(&["list", "c"], answer);
+    assert_eq!(listed.expect(0).stderr, "");
+    let (got, _) = run_against(&["get", "d", "d.txt"], answer);
+    let got = got.expect(1);
+    let last = got.stderr.lines().last().unwrap();
+    assert!(last.starts_with(&format!("error: {text}; 1 of 1 file not received")), "{got:#?}");
 }
 
 #[test]
@@ -142,7 +204,7 @@ fn a_list_that_does_not_ascend_is_an_error() {
             let (ended, names) = run_against(command, answer);
             let ended = ended.expect(1);
             let last = ended.stderr.lines().last().unwrap();
-            assert!(last.contains("violates the protocol: the names in its list"), "{ended:#?}");
+            assert!(last.contains("the names in the list of the peer do not ascend"), "{ended:#?}");
             assert_eq!(names, ["own"]);
         }
     }

@@ -122,6 +122,8 @@ pub(super) struct PendingGet {
 }
 
 pub(super) struct PendingList {
+    /// The name that all listed names follow.
+    pub(super) after: Box<str>,
     pub(super) then: ListTask,
     pub(super) until: Duration,
 }

@@ -10,6 +10,8 @@ pub const CREDIT: u8 = 13;
 pub const DONE: u8 = 14;
 pub const ABORT: u8 = 15;
 pub const GET: u8 = 18;
+pub const LIST: u8 = 19;
+pub const LISTED: u8 = 20;
 pub const WORKING: u8 = 21;
 /// The code of an abort because of the quota.
 pub const QUOTA: u16 = 14;
