@@ -53,7 +53,7 @@ impl List {
         let policy = RetryPolicy::default();
         let terminal = Terminal::new();
         let mut client = FileClient::start(&self.target, &self.connect, policy, terminal)?;
-        let mut files = 0;
+        let mut files = 0_u64;
         let mut bytes = 0_u64;
         let listed = client.list(&self.prefix, |entry| {
             files += 1;

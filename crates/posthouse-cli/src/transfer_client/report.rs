@@ -185,7 +185,8 @@ impl TransferReport {
     /// Announces a file to transfer.
     pub(crate) fn expect_file(&mut self, bytes: u64) {
         self.counts.expected_files += 1;
-        self.counts.expected_bytes += bytes;
+        // The sizes are those that a server lists.
+        self.counts.expected_bytes = self.counts.expected_bytes.saturating_add(bytes);
     }
 
     /// Adds a file that is skipped on purpose.
@@ -211,19 +212,20 @@ impl TransferReport {
 
     /// Adds a file that has ended, with its last attempt.
     pub(super) fn add(&mut self, name: &str, attempt: &Attempt<'_>, end: &FileEnd<'_>) {
-        self.counts.sent_bytes += attempt.sent_bytes();
+        let counts = &mut self.counts;
+        counts.sent_bytes = counts.sent_bytes.saturating_add(attempt.sent_bytes());
         match end {
             FileEnd::Transferred(_) => {
-                self.counts.files += 1;
-                self.counts.bytes += attempt.transferred_bytes();
-                self.counts.already_there += u64::from(was_there_already(attempt));
+                counts.files += 1;
+                counts.bytes = counts.bytes.saturating_add(attempt.transferred_bytes());
+                counts.already_there += u64::from(was_there_already(attempt));
             }
-            FileEnd::Failed(_) => self.counts.failed += 1,
+            FileEnd::Failed(_) => counts.failed += 1,
             FileEnd::FailedForNow(_) => {
-                self.counts.failed += 1;
-                self.counts.failed_for_now += 1;
+                counts.failed += 1;
+                counts.failed_for_now += 1;
             }
-            FileEnd::Unfinished(_) => self.counts.left += 1,
+            FileEnd::Unfinished(_) => counts.left += 1,
         }
         match (end, self.style) {
             (_, ReportStyle::Json) => self.terminal.json(&FileLine::new(name, attempt, end)),
@@ -266,11 +268,11 @@ impl TransferReport {
     /// Shows the progress of the files in flight, and of all files if they are known.
     pub(super) fn show(&mut self, in_flight: &[FileProgress<'_>]) {
         if self.counts.expected_files > 0 {
-            let moving: u64 = in_flight.iter().map(|file| file.handle.transferred_bytes()).sum();
+            let moving = in_flight.iter().map(|file| file.handle.transferred_bytes());
             self.bars.show_total(TotalProgress {
                 finished_files: self.counts.files + self.counts.failed,
                 expected_files: self.counts.expected_files,
-                transferred_bytes: self.counts.bytes + moving,
+                transferred_bytes: moving.fold(self.counts.bytes, u64::saturating_add),
                 expected_bytes: self.counts.expected_bytes,
             });
         }

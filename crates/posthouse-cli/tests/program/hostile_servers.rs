@@ -191,6 +191,24 @@ fn invalid_names_are_told_beside_other_failures_and_are_no_file() {
 }
 
 #[test]
+fn the_sum_of_the_sizes_in_a_list_has_no_overflow() {
+    let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
+        let largest = |name| Listed::file(name, u64::MAX >> 1);
+        match frame.kind {
+            LIST => connection.list_page(frame.id, false, &["a", "b", "c"].map(largest)),
+            _ => connection.abort(frame.id, 7, ""),
+        }
+        true
+    };
+    let (listed, _) = run_against(&["list"], answer);
+    assert_eq!(listed.expect(0).stdout.lines().count(), 3);
+    let (got, _) = run_against(&["get", "--all"], answer);
+    let got = got.expect(1);
+    let last = got.stderr.lines().last().unwrap();
+    assert!(last.starts_with("error: 3 of 3 files not received"), "{got:#?}");
+}
+
+#[test]
 fn a_list_that_does_not_ascend_is_an_error() {
     for list in [["b", "a"], ["b", "b"], ["a", "b"]] {
         let answer = move |connection: &mut HostileConnection, frame: ClientFrame| {
