@@ -12,7 +12,7 @@ use crate::failure::{CommandResult, Failure};
 use crate::term::hints;
 use crate::transfer_client::{
     ConnectFlags, Direction, FileClient, FileJob, InvalidNames, JobSource, ListCursor, NextJob,
-    PARTS_DIRECTORY, TransferFlags, TransferReport, parent_directory,
+    NotListed, PARTS_DIRECTORY, TransferFlags, TransferReport, parent_directory,
 };
 use posthouse::Escaped;
 
@@ -181,10 +181,14 @@ impl GetJobs {
         self.files.push_back(file);
     }
 
-    /// Ends the look-ups. The files that were found are still transferred.
-    fn fail(&mut self, failure: Failure) {
-        self.failure = Some(failure);
-        self.lookups.clear();
+    /// Ends the first look-up. The files that it found are still transferred, and the other names
+    /// are still looked up.
+    fn fail_lookup(&mut self, failure: Failure) {
+        self.lookups.pop_front();
+        self.failure = Some(match self.failure.take() {
+            Some(earlier) => earlier.with(&failure.to_string()),
+            None => failure,
+        });
     }
 
     /// Ends the first look-up. A name that the server does not list is also taken for a file.
@@ -210,7 +214,7 @@ impl GetJobs {
                 Escaped(&**name),
                 hints::make_directory(output)
             ));
-            return self.fail(failure);
+            return self.fail_lookup(failure);
         }
         self.invalid.add(listed.invalid);
         for entry in listed.files {
@@ -240,15 +244,18 @@ impl JobSource for GetJobs {
         (self.files.len() < MAX_WAITING_NAMES).then(|| lookup.cursor.after())
     }
 
-    fn on_page(&mut self, page: Result<FileList, String>, report: &mut TransferReport) {
+    fn on_page(&mut self, page: Result<FileList, NotListed>, report: &mut TransferReport) {
         let Some(lookup) = self.lookups.front() else { return };
-        match page {
-            Ok(page) => self.take_page(page, report),
-            Err(why) if lookup.name.is_none() || lookup.has_found => {
-                self.fail(Failure::runtime(why));
+        match (page, &lookup.name) {
+            (Ok(page), _) => self.take_page(page, report),
+            (Err(NotListed { is_refusal: true, .. }), Some(_)) if !lookup.has_found => {
+                self.end_lookup(report);
             }
-            // If the server refuses to list, the name is taken for a file.
-            Err(_) => self.end_lookup(report),
+            (Err(NotListed { why, .. }), Some(name)) => {
+                let failure = Failure::runtime(format!("{}: {why}", Escaped(&**name)));
+                self.fail_lookup(failure);
+            }
+            (Err(NotListed { why, .. }), None) => self.fail_lookup(Failure::runtime(why)),
         }
     }
 

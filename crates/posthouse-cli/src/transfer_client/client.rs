@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use posthouse::{
     ConnectFailure, DisconnectKind, DisconnectReason, Endpoint, EndpointOptions, FileEntry,
     FileList, FinishedTransfer, Handler, HandlerResult, Message, Peer, PeerId, RunError, Target,
-    TransferError, TransferHandle,
+    TransferError, TransferErrorKind, TransferHandle,
 };
 
 use super::{Backoff, ConnectFlags, InvalidNames, ListCursor, RetryPolicy, earliest};
@@ -94,6 +94,15 @@ pub(crate) enum Listing {
     Complete(InvalidNames),
     /// The server refused to list its files, for this reason.
     Refused(String),
+}
+
+/// The reason why the server did not send a page of its list.
+#[derive(Debug)]
+pub(crate) struct NotListed {
+    /// The message to the user.
+    pub(crate) why: String,
+    /// True exactly when the server does not list files at all. It may send files by their names.
+    pub(crate) is_refusal: bool,
 }
 
 /// A client with one connection to one server.
@@ -287,7 +296,7 @@ impl FileClient {
         loop {
             let page = match self.fetch_page(cursor.after())? {
                 Ok(page) => page,
-                Err(error) => return Ok(Listing::Refused(self.why_not_listed(&error))),
+                Err(error) => return Ok(Listing::Refused(self.not_listed(&error).why)),
             };
             let listed = cursor.take(page);
             listed.files.into_iter().try_for_each(&mut each)?;
@@ -298,8 +307,12 @@ impl FileClient {
         }
     }
 
-    pub(super) fn why_not_listed(&self, error: &TransferError) -> String {
-        format!("{} does not list its files: {error}", self.target)
+    pub(super) fn not_listed(&self, error: &TransferError) -> NotListed {
+        use TransferErrorKind as Kind;
+        NotListed {
+            why: format!("{} does not list its files: {error}", self.target),
+            is_refusal: matches!(error.kind(), Kind::Refused | Kind::Unsupported),
+        }
     }
 
     /// Requests the first files after a name; they come as an [`Event::Listed`]. Returns false if
@@ -324,7 +337,8 @@ impl FileClient {
             let requested = self.request_page(peer, after);
             let mut page = None;
             while requested && page.is_none() && self.peer().is_some() {
-                page = self.wait_for_page(None)?;
+                // `Event::Disconnected` follows a page that the end of the connection prevented.
+                page = self.wait_for_page(None)?.filter(|page| !is_disconnected(page));
             }
             match page {
                 Some(Ok(page)) => {
@@ -361,6 +375,11 @@ impl FileClient {
         }
         Ok(())
     }
+}
+
+/// Returns true if a page did not arrive because the connection ended.
+pub(super) fn is_disconnected(page: &Page) -> bool {
+    matches!(page, Err(error) if error.kind() == TransferErrorKind::Disconnected)
 }
 
 impl EventForwarder {

@@ -8,7 +8,7 @@ use posthouse::{
     TransferErrorKind, TransferHandle,
 };
 
-use super::client::{Event, FileClient, GaveUp, Page};
+use super::client::{Event, FileClient, GaveUp, NotListed, Page, is_disconnected};
 use super::report::{Attempt, Direction, FileEnd, TransferReport};
 use super::{earliest, pause_after};
 use crate::failure::Failure;
@@ -68,7 +68,7 @@ pub(crate) trait JobSource {
 
     /// Takes the wanted page, or the reason why the server does not send it. Announces the files to
     /// the report.
-    fn on_page(&mut self, _page: Result<FileList, String>, _report: &mut TransferReport) {}
+    fn on_page(&mut self, _page: Result<FileList, NotListed>, _report: &mut TransferReport) {}
 
     /// Returns true if the source knows all its jobs.
     fn is_complete(&self) -> bool {
@@ -372,8 +372,9 @@ impl Run<'_> {
 
     fn on_page(&mut self, page: Page) {
         let now = Instant::now();
-        // The answer to a request over a lost connection is not needed: the request is repeated.
-        if self.page != PageRequest::InFlight {
+        // The answer to a request over a lost connection is not needed: the request is repeated,
+        // unless `Event::Disconnected` ends the run.
+        if self.page != PageRequest::InFlight || is_disconnected(&page) {
             return;
         }
         let page = match page {
@@ -385,7 +386,7 @@ impl Run<'_> {
                 self.page = PageRequest::Waiting(self.client.backoff.next_attempt_at(now));
                 return;
             }
-            Err(error) => Err(self.client.why_not_listed(&error)),
+            Err(error) => Err(self.client.not_listed(&error)),
         };
         self.page = PageRequest::Waiting(now);
         self.source.on_page(page, self.report);

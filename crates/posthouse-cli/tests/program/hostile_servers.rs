@@ -249,6 +249,51 @@ fn a_list_that_ends_with_a_refusal_is_an_error_also_for_a_directory() {
 }
 
 #[test]
+fn a_failed_look_up_does_not_end_the_others() {
+    let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
+        match (frame.kind, &frame.rest[..]) {
+            (LIST, b"d/a") => connection.abort(frame.id, 1, "no more"),
+            (LIST, after) if after.starts_with(b"d.") => connection.list(frame.id, &["d/a"]),
+            (LIST, after) if after.starts_with(b"y.") => connection.abort(frame.id, 11, "bad"),
+            (LIST, _) => connection.list(frame.id, &[""; 0]),
+            _ => give_empty(connection, &frame, "x"),
+        }
+        true
+    };
+    let (ended, names) = run_against(&["get", "d", "x", "y", "z"], answer);
+    let ended = ended.expect(1);
+    assert_eq!(names, ["d/a", "own", "x", "z"]);
+    let last = ended.stderr.lines().last().unwrap();
+    assert!(last.starts_with("error: d: 127.0.0.1:"), "{ended:#?}");
+    assert!(last.contains("no more; y: 127.0.0.1:"), "{ended:#?}");
+}
+
+#[test]
+fn a_list_that_fails_for_now_is_no_reason_to_take_a_name_for_a_file() {
+    let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
+        match frame.kind {
+            LIST => connection.abort(frame.id, 5, "later"),
+            _ => connection.abort(frame.id, 7, ""),
+        }
+        true
+    };
+    let (ended, _) = run_against(&["get", "d", "--retry=0"], answer);
+    let ended = ended.expect(1);
+    assert!(ended.stderr.starts_with("error: d: 127.0.0.1:"), "{ended:#?}");
+    assert!(ended.stderr.contains("does not list its files: the peer reports: busy"), "{ended:#?}");
+}
+
+#[test]
+fn a_connection_that_is_lost_before_the_first_page_can_be_resumed() {
+    for what in ["d", "--all"] {
+        let (ended, _) = run_against(&["get", what, "--retry=0"], |_, _| false);
+        let ended = ended.expect(1);
+        assert!(ended.stderr.starts_with("error: lost the connection to"), "{ended:#?}");
+        assert!(ended.stderr.contains("run the same command again to resume"), "{ended:#?}");
+    }
+}
+
+#[test]
 fn an_interruption_before_all_names_are_known_is_a_failure() {
     let (requested, requests) = channel();
     let address = hostile_server(move |_, frame| {
