@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use posthouse_wire::{DeliveryId, EntryKind, Replace, abort_code};
+use posthouse_wire::{DeliveryId, EntryKind, Replace, Retry, abort_code};
 
 use crate::directory::Directory;
 use crate::sync::{Arc, AtomicU64, OnceLock, Ordering};
@@ -464,6 +464,14 @@ impl TransferError {
             self.kind,
             Kind::Busy | Kind::Changed | Kind::HashDiffers | Kind::Expired | Kind::Disconnected
         )
+    }
+
+    /// Returns whether the same attempt may succeed later: at once if [`is_passing`], otherwise
+    /// after some time, for example if the disk was full or the receiver drains.
+    ///
+    /// [`is_passing`]: Self::is_passing
+    pub fn may_succeed_later(&self) -> bool {
+        abort_code::retry(self.code()) == Retry::Later
     }
 }
 

@@ -103,6 +103,8 @@ pub(crate) struct NotListed {
     pub(crate) why: String,
     /// True exactly when the server does not list files at all. It may send files by their names.
     pub(crate) is_refusal: bool,
+    /// True exactly when the same request may succeed later.
+    pub(super) may_succeed_later: bool,
 }
 
 /// A client with one connection to one server.
@@ -312,6 +314,7 @@ impl FileClient {
         NotListed {
             why: format!("{} does not list its files: {error}", self.target),
             is_refusal: matches!(error.kind(), Kind::Refused | Kind::Unsupported),
+            may_succeed_later: error.may_succeed_later(),
         }
     }
 
@@ -337,8 +340,8 @@ impl FileClient {
             let requested = self.request_page(peer, after);
             let mut page = None;
             while requested && page.is_none() && self.peer().is_some() {
-                // `Event::Disconnected` follows a page that the end of the connection prevented.
-                page = self.wait_for_page(None)?.filter(|page| !is_disconnected(page));
+                let answer = self.wait_for_page(None)?;
+                page = answer.filter(|page| !page.as_ref().is_err_and(is_disconnected));
             }
             match page {
                 Some(Ok(page)) => {
@@ -377,9 +380,10 @@ impl FileClient {
     }
 }
 
-/// Returns true if a page did not arrive because the connection ended.
-pub(super) fn is_disconnected(page: &Page) -> bool {
-    matches!(page, Err(error) if error.kind() == TransferErrorKind::Disconnected)
+/// Returns true if the cause of an error is the end of the connection. `Event::Disconnected` comes
+/// with it. A peer that only says that the connection is about to end may keep it.
+pub(super) fn is_disconnected(error: &TransferError) -> bool {
+    error.kind() == TransferErrorKind::Disconnected && !error.is_by_peer()
 }
 
 impl EventForwarder {

@@ -81,7 +81,7 @@ pub(super) enum FileEnd<'a> {
     Transferred(&'a [u8; 32]),
     /// The file failed for good, for this reason.
     Failed(String),
-    /// The file failed for this reason, which may be gone in the next run.
+    /// The file failed for this reason, which may be gone in a later run.
     FailedForNow(String),
     /// The run ended before the file was transferred, for this reason.
     Unfinished(&'a str),
@@ -121,9 +121,12 @@ struct Counts {
     /// The number of transferred files that the receiver already had.
     #[serde(skip)]
     already_there: u64,
-    /// The number of failed files that may succeed in the next run.
+    /// The number of failed files that may succeed in a later run.
     #[serde(skip)]
     failed_for_now: u64,
+    /// True exactly when the server did not list files, and may list them in a later run.
+    #[serde(skip)]
+    is_unlisted_for_now: bool,
 }
 
 /// The JSON line of a file.
@@ -208,6 +211,11 @@ impl TransferReport {
     /// Notes that the run ended before all files were known.
     pub(super) fn add_unknown(&mut self) {
         self.counts.has_unknown = true;
+    }
+
+    /// Notes that the server did not list files, and may list them in a later run.
+    pub(super) fn add_unlisted_for_now(&mut self) {
+        self.counts.is_unlisted_for_now = true;
     }
 
     /// Adds a file that has ended, with its last attempt.
@@ -298,27 +306,33 @@ impl TransferReport {
         if self.counts.has_unknown {
             what.push_str(", and the server's list was not read to its end");
         }
-        let again = "run the same command again to resume";
+        let for_reasons = "for the reasons above";
+        let again = "; run the same command again to resume";
+        let may_succeed_later = self.counts.failed_for_now > 0 || self.counts.is_unlisted_for_now;
+        let again_if_later = if may_succeed_later { again } else { "" };
         match end {
-            RunEnd::NotAllFound(failure) if missing == 0 => Err(failure.clone()),
+            RunEnd::NotAllFound(failure) if missing == 0 && !may_succeed_later => {
+                Err(failure.clone())
+            }
+            RunEnd::NotAllFound(failure) if missing == 0 => {
+                Err(Failure::runtime(format!("{failure}{again}")))
+            }
             RunEnd::NotAllFound(failure) => {
-                Err(Failure::runtime(format!("{failure}; {what}, for the reasons above")))
+                let text = format!("{failure}; {what}, {for_reasons}{again_if_later}");
+                Err(Failure::runtime(text))
             }
             RunEnd::Complete if missing == 0 => Ok(()),
             RunEnd::Interrupted if missing == 0 && !self.counts.has_unknown => Ok(()),
-            RunEnd::Complete if self.counts.failed_for_now > 0 => {
-                Err(Failure::runtime(format!("{what}, for the reasons above; {again}")))
+            RunEnd::Complete => {
+                Err(Failure::runtime(format!("{what}, {for_reasons}{again_if_later}")))
             }
-            RunEnd::Complete => Err(Failure::runtime(format!("{what}, for the reasons above"))),
-            RunEnd::Interrupted => {
-                Err(Failure::interrupted(format!("interrupted: {what}; {again}")))
-            }
+            RunEnd::Interrupted => Err(Failure::interrupted(format!("interrupted: {what}{again}"))),
             RunEnd::GaveUp(GaveUp::NeverConnected(why)) => Err(Failure::runtime(why)),
-            RunEnd::GaveUp(GaveUp::ForGood(why)) if self.counts.failed_for_now == 0 => {
-                Err(Failure::runtime(format!("{why}; {what}")))
+            RunEnd::GaveUp(GaveUp::ForGood(why)) => {
+                Err(Failure::runtime(format!("{why}; {what}{again_if_later}")))
             }
-            RunEnd::GaveUp(GaveUp::ForGood(why) | GaveUp::Lost(why)) => {
-                Err(Failure::runtime(format!("{why}; {what}; {again}")))
+            RunEnd::GaveUp(GaveUp::Lost(why)) => {
+                Err(Failure::runtime(format!("{why}; {what}{again}")))
             }
         }
     }

@@ -374,7 +374,8 @@ impl Run<'_> {
         let now = Instant::now();
         // The answer to a request over a lost connection is not needed: the request is repeated,
         // unless `Event::Disconnected` ends the run.
-        if self.page != PageRequest::InFlight || is_disconnected(&page) {
+        let is_lost = page.as_ref().is_err_and(is_disconnected);
+        if self.page != PageRequest::InFlight || is_lost {
             return;
         }
         let page = match page {
@@ -386,7 +387,13 @@ impl Run<'_> {
                 self.page = PageRequest::Waiting(self.client.backoff.next_attempt_at(now));
                 return;
             }
-            Err(error) => Err(self.client.not_listed(&error)),
+            Err(error) => {
+                let not_listed = self.client.not_listed(&error);
+                if not_listed.may_succeed_later {
+                    self.report.add_unlisted_for_now();
+                }
+                Err(not_listed)
+            }
         };
         self.page = PageRequest::Waiting(now);
         self.source.on_page(page, self.report);
@@ -424,7 +431,7 @@ impl Run<'_> {
         let now = Instant::now();
         let job = &mut self.jobs[index];
         match error.kind() {
-            TransferErrorKind::Disconnected => {
+            TransferErrorKind::Disconnected if is_disconnected(error) => {
                 job.state = JobState::Waiting(now);
                 return Ok(());
             }
@@ -439,11 +446,12 @@ impl Run<'_> {
             return Ok(());
         }
         let job = self.jobs.remove(index);
-        if error.is_passing() {
-            let end = FileEnd::FailedForNow(error.to_string());
-            self.report.add(&job.file.name, attempt, &end);
-        } else {
-            self.report.add(&job.file.name, attempt, &FileEnd::Failed(error.to_string()));
+        let end = match error.may_succeed_later() {
+            true => FileEnd::FailedForNow(error.to_string()),
+            false => FileEnd::Failed(error.to_string()),
+        };
+        self.report.add(&job.file.name, attempt, &end);
+        if !error.is_passing() {
             // A server that rejects files is reachable.
             self.client.on_progress();
         }

@@ -283,6 +283,37 @@ fn a_list_that_fails_for_now_is_no_reason_to_take_a_name_for_a_file() {
     assert!(ended.stderr.contains("does not list its files: the peer reports: busy"), "{ended:#?}");
 }
 
+/// The codes that PROTOCOL.md marks as `later`.
+const LATER_CODES: [u16; 12] = [3, 4, 5, 6, 9, 10, 12, 14, 15, 16, 18, 13];
+
+#[test]
+fn a_failure_that_may_be_gone_later_has_the_advice_to_run_again() {
+    let others = (0..=21).filter(|code| !LATER_CODES.contains(code));
+    for code in others.chain(LATER_CODES) {
+        let answer = move |connection: &mut HostileConnection, frame: ClientFrame| {
+            match frame.kind {
+                LIST => connection.list(frame.id, &[""; 0]),
+                _ => connection.abort(frame.id, code, ""),
+            }
+            true
+        };
+        let (ended, _) = run_against(&["get", "x", "--retry=0"], answer);
+        let ended = ended.expect(1);
+        let has_advice = ended.stderr.ends_with("run the same command again to resume\n");
+        assert_eq!(has_advice, LATER_CODES.contains(&code), "code {code}: {ended:#?}");
+        // The same for the list of all files.
+        let answer = move |connection: &mut HostileConnection, frame: ClientFrame| {
+            connection.abort(frame.id, code, "");
+            true
+        };
+        let (ended, _) = run_against(&["get", "--all", "--retry=0"], answer);
+        let ended = ended.expect(1);
+        assert!(ended.stderr.starts_with("error: 127.0.0.1:"), "code {code}: {ended:#?}");
+        let has_advice = ended.stderr.ends_with("run the same command again to resume\n");
+        assert_eq!(has_advice, LATER_CODES.contains(&code), "code {code}: {ended:#?}");
+    }
+}
+
 #[test]
 fn a_connection_that_is_lost_before_the_first_page_can_be_resumed() {
     for what in ["d", "--all"] {
