@@ -363,20 +363,28 @@ fn what_nobody_asked_for_changes_nothing() {
             assert_eq!(names, ["own"], "kind {kind}");
         }
     }
+    // The list is answered after each of them was.
     let aborts = Arc::new(Mutex::new(0));
     let counted = aborts.clone();
+    let mut list = 0;
     let answer = move |connection: &mut HostileConnection, frame: ClientFrame| {
         match frame.kind {
             LIST => {
+                list = frame.id;
                 for _ in 0..10 {
                     connection.offer(0, 5, 0, "evil");
                     connection.offer(0, 0, 2, "directory");
                 }
                 connection.say(GET, &about(1000, b"own"));
                 connection.say(LIST, &about(1002, b""));
-                connection.list(frame.id, &[""; 0]);
             }
-            ABORT => *counted.lock().unwrap() += 1,
+            ABORT => {
+                let mut count = counted.lock().unwrap();
+                *count += 1;
+                if *count == 22 {
+                    connection.list(list, &[""; 0]);
+                }
+            }
             _ => {}
         }
         true
@@ -384,47 +392,74 @@ fn what_nobody_asked_for_changes_nothing() {
     let (ended, names) = run_against(&["get", "--all"], answer);
     ended.expect(0);
     assert_eq!(names, ["own"]);
-    assert!(*aborts.lock().unwrap() <= 22);
+    assert_eq!(*aborts.lock().unwrap(), 22);
+}
+
+/// An answer to a get or to an accept.
+type Answer = fn(&mut HostileConnection, u32);
+
+/// Completes a file with a hash that is wrong.
+fn done(connection: &mut HostileConnection, id: u32) {
+    connection.say(DONE, &[&id.to_le_bytes(), &[7; 32][..]].concat());
+}
+
+fn offer(connection: &mut HostileConnection, get: u32, size: u64, flags: u8) {
+    connection.offer(get, size, flags, "x");
+}
+
+fn offer_one_byte(connection: &mut HostileConnection, get: u32) {
+    offer(connection, get, 1, 0);
+}
+
+fn chunk(connection: &mut HostileConnection, id: u32, bytes: &[u8]) {
+    connection.say(CHUNK, &[&id.to_le_bytes(), bytes].concat());
 }
 
 #[test]
 fn wrong_answers_fail_their_file_and_show_nothing_that_moves_the_cursor() {
-    type Answer = fn(&mut HostileConnection, &ClientFrame);
-    let answers: [(Answer, &str); 5] = [
-        (|connection, get| connection.abort(get.id, 7, "\u{1b}[2J\u{202e}\u{3164}"), "\\u{3164}"),
+    let answers: [(Answer, Answer, &str); 7] = [
+        (
+            |connection, get| connection.abort(get, 7, "\u{1b}[2J\u{202e}\u{3164}"),
+            done,
+            "not received: x: the peer reports: no such file: \\u{1b}[2J\\u{202e}\\u{3164}",
+        ),
         (
             |connection, _| {
                 connection.say(BYE, &[&[6, 0, 0, 0, 0, 0], "\u{1b}]0;\u{ad}".as_bytes()].concat());
             },
-            "\\u{ad}",
+            done,
+            "\\u{1b}]0;\\u{ad}",
         ),
-        // More bytes than were offered, bytes before the accept, another hash.
+        // A chunk before the accept.
         (
             |connection, get| {
-                let id = connection.offer(get.id, 1, 0, "x");
-                connection.say(CHUNK, &[&id.to_le_bytes(), &b"early"[..]].concat());
+                let id = connection.offer(get, 1, 0, "x");
+                chunk(connection, id, b"e");
             },
-            "not received",
+            done,
+            "a frame of kind 12 arrived before the accept",
         ),
+        // More bytes than were offered, then fewer, then another hash.
         (
-            |connection, get| {
-                connection.offer(get.id, u64::MAX >> 1, 2, "x");
-            },
-            "error",
+            offer_one_byte,
+            |connection, id| chunk(connection, id, b"xx"),
+            "the offered file has 1 bytes",
         ),
+        (offer_one_byte, done, "finished after 0 of the 1 offered bytes"),
+        (|connection, get| offer(connection, get, 0, 0), done, "the hashes differ"),
+        // A directory with a size.
         (
-            |connection, get| {
-                connection.offer(get.id, 0, 0, "x");
-            },
-            "not received",
+            |connection, get| offer(connection, get, u64::MAX >> 1, 2),
+            done,
+            "a directory whose size",
         ),
     ];
-    for (wrong, shown) in answers {
+    for (to_get, to_accept, shown) in answers {
         let answer = move |connection: &mut HostileConnection, frame: ClientFrame| {
             match frame.kind {
                 LIST => connection.list(frame.id, &[""; 0]),
-                GET => wrong(connection, &frame),
-                ACCEPT => connection.say(DONE, &[&frame.id.to_le_bytes(), &[7; 32][..]].concat()),
+                GET => to_get(connection, frame.id),
+                ACCEPT => to_accept(connection, frame.id),
                 _ => {}
             }
             true
@@ -437,11 +472,12 @@ fn wrong_answers_fail_their_file_and_show_nothing_that_moves_the_cursor() {
     // A server that confirms a file that it has not got.
     let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
         if frame.kind == OFFER {
-            connection.say(DONE, &[&frame.id.to_le_bytes(), &[7; 32][..]].concat());
+            done(connection, frame.id);
         }
         true
     };
     let (ended, _) = run_against(&["send", "own", "--retry=0"], answer);
     let ended = ended.expect(1);
     assert!(ended.stdout.is_empty(), "{ended:#?}");
+    assert!(ended.stderr.contains("a frame of kind 14 arrived before the accept"), "{ended:#?}");
 }
