@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::client::GaveUp;
 use super::run::RunEnd;
 use crate::failure::{CommandResult, Failure};
+use crate::peer_lines::{Admission, DEFAULT_LINES_PER_SECOND, LineKind, PeerLines};
 use crate::term::terminal::{FileProgress, ProgressBars, Terminal, TotalProgress};
 use crate::term::units::ByteSize;
 
@@ -94,6 +95,8 @@ pub(crate) struct TransferReport {
     style: ReportStyle,
     terminal: Terminal,
     bars: ProgressBars,
+    /// The limit on the lines about failed transfers: a server can cause any number of them.
+    failure_lines: PeerLines,
     started: Instant,
     counts: Counts,
 }
@@ -160,7 +163,10 @@ impl TransferReport {
     pub(super) fn new(direction: Direction, style: ReportStyle, terminal: Terminal) -> Self {
         let bars = ProgressBars::new(terminal.clone());
         let started = Instant::now();
-        Self { direction, style, terminal, bars, started, counts: Counts::default() }
+        let failure_lines = PeerLines::new();
+        failure_lines.limit(DEFAULT_LINES_PER_SECOND, started);
+        let counts = Counts::default();
+        Self { direction, style, terminal, bars, failure_lines, started, counts }
     }
 
     /// Replaces the summary by lines, for a run that goes on until an interruption.
@@ -243,7 +249,9 @@ impl TransferReport {
             (FileEnd::Transferred(_), ReportStyle::Quiet | ReportStyle::Summary) => {}
             (FileEnd::Failed(why) | FileEnd::FailedForNow(why), _) => {
                 let verb = self.direction.participle();
-                self.terminal.error(&format!("not {verb}: {}: {why}", Escaped(name)));
+                let line = format!("not {verb}: {}: {why}", Escaped(name));
+                // No peer has caused the failure of a file without an attempt.
+                self.show_failure(&line, attempt.progress.is_some());
             }
             (FileEnd::Unfinished(_), _) => {
                 let size = attempt.progress.and_then(TransferHandle::size);
@@ -253,6 +261,24 @@ impl TransferReport {
                 });
                 self.terminal.error(&format!("not finished: {}{how_far}", Escaped(name)));
             }
+        }
+    }
+
+    /// Shows a line about a file that failed. If there are too many that peers have caused, it is
+    /// only counted.
+    fn show_failure(&self, line: &str, is_of_peer: bool) {
+        let lines = &self.failure_lines;
+        let admit = || lines.admit(LineKind::Failed, line.as_bytes(), Instant::now());
+        if !is_of_peer || admit() == Admission::Shown {
+            self.show_hidden_failures();
+            self.terminal.error(line);
+        }
+    }
+
+    /// Shows the number of failures that have no line.
+    fn show_hidden_failures(&self) {
+        for (_, line) in self.failure_lines.take_hidden().summary() {
+            self.terminal.error(&line);
         }
     }
 
@@ -292,6 +318,7 @@ impl TransferReport {
     /// Ends the report, and returns the result of the command.
     pub(crate) fn close(&mut self, end: &RunEnd) -> CommandResult {
         self.bars.clear();
+        self.show_hidden_failures();
         let missing = self.counts.failed + self.counts.left;
         let all = self.counts.files + missing;
         match self.style {

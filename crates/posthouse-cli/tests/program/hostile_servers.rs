@@ -72,11 +72,23 @@ fn a_list_without_end_is_read_only_as_fast_as_its_files_are_got() {
     let ended = client.finish().expect(1);
     let last = ended.stderr.lines().last().unwrap();
     assert!(last.starts_with("error: 15000 of 15000 files not received"), "{last}");
+    check_failure_lines(&ended.stderr);
     let state = state.lock().unwrap();
     assert!(state.most_waiting < MAX_WAITING_NAMES, "{} names at once", state.most_waiting);
     assert!(state.got == state.listed, "each name is got once, in order");
     #[cfg(target_os = "linux")]
     assert!(peak_memory_bytes < 64 << 20, "{peak_memory_bytes} bytes");
+}
+
+/// Fails unless every one of 15,000 failures is shown or counted, and most are only counted.
+fn check_failure_lines(stderr: &str) {
+    let is_shown = |line: &&str| line.starts_with("not received: ");
+    let shown = stderr.lines().filter(is_shown).count();
+    let counts =
+        stderr.lines().filter_map(|line| line.strip_suffix(" more transfers failed, not shown"));
+    let hidden: usize = counts.map(|count| count.parse::<usize>().unwrap()).sum();
+    assert_eq!(shown + hidden, 15_000);
+    assert!((1_000..5_000).contains(&shown), "{shown} lines");
 }
 
 /// Runs a command against a server, in a directory `to` in a directory of the test; fails if the
