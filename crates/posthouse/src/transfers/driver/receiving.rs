@@ -192,12 +192,14 @@ impl Strand {
             progress.set_delivery_id(id);
         }
         let window_bytes = cx.shared.tuning.transfer_window_bytes as u64;
+        // A window above the share of an address would leave no room for others.
+        let share = cx.shared.file_budgets.share(Resource::Windows);
         let receiver = FileReceiver::new(ReceiverConfig {
             id,
             kind: facts.kind,
             size: facts.size,
             delivery_id: facts.delivery_id,
-            window_bytes: self.share_of_window(window_bytes),
+            window_bytes: self.share_of_window(window_bytes.min(share)),
             sync_bytes: WINDOWS_OF_A_SYNC * window_bytes,
         });
         let receiving = Receiving {

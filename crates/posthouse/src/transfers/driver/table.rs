@@ -263,12 +263,15 @@ impl Transfers {
         self.slots[usize::from(slot)] = None;
     }
 
-    /// Removes the number of an ended transfer, and returns it. Its slot stays while operations are
-    /// in flight.
+    /// Removes the number of an ended transfer and its requests of memory and files, and returns
+    /// the number. Its slot stays while operations are in flight.
     pub(super) fn withdraw(&mut self, slot: u8) -> u32 {
         let id = self.transfer(slot).id;
         self.slots_by_id.remove(&id);
         self.ready.retain(|other| *other != slot);
+        if let Some(leases) = &mut self.leases {
+            leases.forget(slot);
+        }
         id
     }
 

@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use posthouse::{Client, Endpoint};
 
 use super::file_handler::{FileHandler, serve_with};
-use super::frames::{ABORT, OFFER, QUOTA, aborted, greet, greet_with, numbered, offer};
+use super::frames::{
+    ABORT, LIST, LISTED, OFFER, QUOTA, WORKING, aborted, greet, greet_with, numbered, offer,
+};
 use crate::harness::{Harness, Options, everywhere, in_simulation, on_real_sockets};
 use crate::raw::Raw;
 use crate::store::Store;
 
-const LIST: u8 = 19;
-const LISTED: u8 = 20;
-const WORKING: u8 = 21;
 /// The code of an abort because of a name.
 const BAD_NAME: u16 = 8;
 const LISTS: u32 = 16;
@@ -33,6 +32,16 @@ fn fill(there: &Store, files: usize) {
         there.write(&format!("{n:06}"), b"");
     }
     there.write("honest", b"eleven byte");
+}
+
+/// Fills a directory with empty files whose names exceed the smallest memory for them. Returns the
+/// names in order.
+fn fill_beyond_a_snapshot(there: &Store) -> Vec<String> {
+    let long = "x".repeat(200);
+    let name = |n| format!("{long}/{long}/{long}/{n:04} {long}");
+    let names: Vec<String> = (0..300).map(name).collect();
+    names.iter().for_each(|name| there.write(name, b""));
+    names
 }
 
 fn greeted<'a>(
@@ -98,30 +107,41 @@ fn lists_share_walks_and_each_is_answered_once_in_order() {
     });
 }
 
+/// A walk hangs, and other peers wait for parts of the directory that it does not show.
 #[test]
-fn requests_of_peers_that_have_left_are_not_walked_for() {
-    everywhere(|harness| {
-        let (files, peers) = if harness.is_real() { (many(20_000), 32) } else { (300, 6) };
-        let there = harness.store("there");
-        fill(&there, files);
-        let quota = there.directory().with_quota(11, 1 << 20).expect("the files can be counted");
-        let (server, _) = serve_with(harness, &quota, options(harness));
-        let client = harness.client(&server);
-        for mut raw in greeted(harness, &server, peers) {
-            ask_for_lists(&mut raw);
-            (LISTS..2 * LISTS).for_each(|n| raw.send_frame(OFFER, &offer(2 * n + 1, 5, b"new")));
-            raw.reset();
+fn a_directory_is_not_walked_for_peers_that_have_left() {
+    in_simulation(|harness| {
+        for leave in [false, true] {
+            let there = harness.store("there");
+            let names = fill_beyond_a_snapshot(&there);
+            let Store::Simulated(disk) = &there else { unreachable!("a simulated disk") };
+            let options = options(harness).with(|o| o.endpoint.file_memory_bytes = 1);
+            let (server, _) = serve_with(harness, &there.directory(), options);
+            let mut raws: Vec<Raw> = greeted(harness, &server, 4).collect();
+            disk.hang();
+            let mut last = raws.pop().expect("there are four");
+            last.send_frame(LIST, &numbered(1, b""));
+            harness.wait_for("a walk", || server.stats().walks == 1);
+            for (raw, after) in raws.iter_mut().zip(names.iter().step_by(100)) {
+                raw.send_frame(LIST, &numbered(1, after.as_bytes()));
+            }
+            // Each of them waits and is told so.
+            for raw in &mut raws {
+                assert_eq!(harness.read_frame(raw).0, WORKING);
+            }
+            if leave {
+                raws.drain(..).for_each(Raw::reset);
+                harness.wait_for("the end of the others", || server.stats().connections == 1);
+            }
+            disk.resume();
+            raws.push(last);
+            raws.iter_mut().for_each(|raw| assert_eq!(listed(harness, raw).0, 1));
+            drop(raws);
+            harness.wait_for("the end of all", || server.stats().connections == 0);
+            let walks = server.stats().walks;
+            assert!(if leave { walks == 1 } else { walks > 1 }, "{walks}, left: {leave}");
+            harness.end(&server);
         }
-        harness.wait_for("the end of the others", || server.stats().connections == 1);
-        get(&client, harness);
-        let entries = client.list().expect("the directory can be listed").files;
-        assert_eq!(entries.len(), files + 1);
-        let walks = server.stats().walks;
-        // Each of them came after the end of the one before it. Together they asked for 32 walks
-        // each.
-        assert!(walks < peers as u64 * 4, "{walks} walks");
-        client.close();
-        harness.end(&server);
     });
 }
 
@@ -153,10 +173,7 @@ fn a_file_that_was_sent_is_in_the_next_list() {
 fn a_directory_that_is_too_large_for_the_memory_is_listed_in_parts() {
     everywhere(|harness| {
         let there = harness.store("there");
-        let long = "x".repeat(200);
-        let name = |n| format!("{long}/{long}/{long}/{n:04} {long}");
-        let names: Vec<String> = (0..300).map(name).collect();
-        names.iter().for_each(|name| there.write(name, b""));
+        let names = fill_beyond_a_snapshot(&there);
         let options = options(harness).with(|o| o.endpoint.file_memory_bytes = 1);
         let (server, _) = serve_with(harness, &there.directory(), options);
         let client = harness.client(&server);
