@@ -201,14 +201,10 @@ mod tests {
         // The writer can write nothing before `held` is dropped.
         let held = out.0.lock().unwrap();
         thread::spawn(move || writer.write_to(to_out, io::sink()));
-        // The writer takes the first line. After this one the queue is full again.
-        while lines.queue.try_send(Line::Shown(LineKind::Received, "last".into())).is_err() {
-            thread::sleep(FINISH_PAUSE);
-        }
-        let finishing = thread::spawn(move || lines.finish());
-        thread::sleep(Duration::from_millis(50));
+        // The writer takes the first line, and this one fills the queue again.
+        lines.queue.send(Line::Shown(LineKind::Received, "last".into())).unwrap();
         drop(held);
-        finishing.join().unwrap();
+        lines.finish();
         assert!(out.text().ends_with("\nlast\n"));
     }
 

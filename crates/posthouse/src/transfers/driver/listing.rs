@@ -133,7 +133,7 @@ fn file_list(
     entries: ListingEntries<'_>,
 ) -> Result<FileList, TransferError> {
     let broken = |text: &str| TransferError::here(TransferErrorKind::Protocol, text);
-    let mut list = FileList::default();
+    let mut page = FileList::default();
     let mut last = after.as_bytes();
     for Entry { kind, size, modified_ns, mode, name } in entries {
         if name <= last {
@@ -144,17 +144,17 @@ fn file_list(
             (EntryKind::Directory, _) => {}
             (EntryKind::File, Ok(name)) => {
                 let name = name.as_str().into();
-                list.files.push(FileEntry { name, size, modified_ns, mode });
+                page.files.push(FileEntry { name, size, modified_ns, mode });
             }
-            (EntryKind::File, Err(_)) => list.invalid_names.push(name.into()),
+            (EntryKind::File, Err(_)) => page.invalid_names.push(name.into()),
         }
     }
     if more {
         let last = std::str::from_utf8(last);
         let text = "the list of the peer cannot be continued after a name that is not UTF-8";
-        list.next = Some(last.map_err(|_| broken(text))?.into());
+        page.next = Some(last.map_err(|_| broken(text))?.into());
     }
-    Ok(list)
+    Ok(page)
 }
 
 fn entry(entry: &IoEntry) -> Entry<'_> {
