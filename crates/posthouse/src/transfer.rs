@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use posthouse_wire::{DeliveryId, EntryKind, Replace, abort_code};
+use posthouse_wire::{DeliveryId, EntryKind, Replace, Retry, abort_code};
 
 use crate::directory::Directory;
 use crate::sync::{Arc, AtomicU64, OnceLock, Ordering};
@@ -477,6 +477,14 @@ impl TransferError {
                 | Kind::Disconnected
         )
     }
+
+    /// Returns whether the same attempt may succeed later: at once if [`is_passing`], otherwise
+    /// after some time, for example if the disk was full or the receiver drains.
+    ///
+    /// [`is_passing`]: Self::is_passing
+    pub fn may_succeed_later(&self) -> bool {
+        abort_code::retry(self.code()) == Retry::Later
+    }
 }
 
 impl From<posthouse_io::Error> for TransferError {
@@ -549,6 +557,20 @@ pub struct FileEntry {
     /// The permissions: read, write and execute for owner, group and others, as on Unix. `None` if
     /// the peer does not know them.
     pub mode: Option<u16>,
+}
+
+/// Files of a peer, in the order of their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileList {
+    /// The files.
+    pub files: Vec<FileEntry>,
+    /// The names of other files that the peer has listed and that are not in `files`, because the
+    /// names are invalid: unchecked bytes of the peer, in order.
+    pub invalid_names: Vec<Box<[u8]>>,
+    /// The name after which the list continues. `None` if it is complete. The name can be invalid,
+    /// or that of a directory, so it can follow the last file.
+    pub next: Option<Box<str>>,
 }
 
 impl FileEntry {

@@ -57,9 +57,9 @@ impl Strand {
                 self.open_id(id, frame.kind())?;
                 self.on_list(cx, id, after);
             }
-            TransferFrame::Listed { id, entries, .. } => {
+            TransferFrame::Listed { id, more, entries } => {
                 self.known_id(id, frame.kind())?;
-                self.on_listing(cx, id, entries);
+                self.on_listing(cx, id, more, entries);
             }
             TransferFrame::Abort { id, code, text } => {
                 self.known_id(id, frame.kind())?;

@@ -123,6 +123,8 @@ pub(super) struct PendingGet {
 }
 
 pub(super) struct PendingList {
+    /// The name that all listed names follow.
+    pub(super) after: Box<str>,
     pub(super) then: ListTask,
     /// As of a [`PendingGet`].
     pub(super) until: Duration,

@@ -324,7 +324,9 @@ fn lists_wait_like_offers() {
             for _ in 0..20 {
                 let kept = kept.clone();
                 peer.list_files("", move |_, listed| {
-                    kept.lock().unwrap().push(listed.map(|l| l.len()).map_err(|e| e.to_string()));
+                    kept.lock()
+                        .unwrap()
+                        .push(listed.map(|l| l.files.len()).map_err(|e| e.to_string()));
                     Ok(())
                 });
             }

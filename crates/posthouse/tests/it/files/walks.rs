@@ -159,7 +159,7 @@ fn a_file_that_was_sent_is_in_the_next_list() {
         for n in 0..4 {
             let name = format!("new {n}");
             let names = || -> Vec<String> {
-                let entries = client.list().expect("the directory can be listed");
+                let entries = client.list().expect("the directory can be listed").files;
                 entries.iter().map(|entry| entry.name.to_string()).collect()
             };
             assert!(!names().contains(&name));
@@ -180,7 +180,7 @@ fn a_directory_that_is_too_large_for_the_memory_is_listed_in_parts() {
         let options = options(harness).with(|o| o.endpoint.file_memory_bytes = 1);
         let (server, _) = serve_with(harness, &there.directory(), options);
         let client = harness.client(&server);
-        let entries = client.list().expect("the directory can be listed");
+        let entries = client.list().expect("the directory can be listed").files;
         assert!(entries.iter().map(|entry| &*entry.name).eq(names.iter().map(|name| &**name)));
         assert!(server.stats().walks > 1);
         harness.wait_for("the end of the snapshots", || server.stats().file_memory_bytes == 0);
