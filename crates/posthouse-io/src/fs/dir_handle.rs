@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::platform::{self, Birth, Identity};
-use crate::error::Error;
+use crate::error::{Error, Failure};
 use crate::handle::Usage;
 use crate::sync::{Mutex, lock};
 
@@ -62,13 +62,13 @@ impl DirHandle {
 
     /// Looks for a directory, and waits until its name is on the disk.
     pub(super) fn look_up_directory(&self, path: &str) -> Result<(), Error> {
-        platform::check_directory(&self.root, path)?;
+        platform::check_directory(&self.root, path).map_err(name_is_taken)?;
         self.make_directory(path)
     }
 
     /// Creates a directory unless it exists, and waits until its name is on the disk.
     pub(super) fn make_directory(&self, path: &str) -> Result<(), Error> {
-        self.sync_parents(self.open_parents(path)?)
+        self.sync_parents(self.open_parents(path).map_err(name_is_taken)?)
     }
 
     /// Opens the directories of a path, one beneath the other, and creates the missing ones.
@@ -79,8 +79,12 @@ impl DirHandle {
             let from = components.last().map_or(&self.root, |component| &component.directory);
             let Entered { directory, is_new } = platform::enter_or_make(from, name)?;
             let identity = platform::identity(&directory)?;
-            let named = platform::birth(&directory)
-                .map(|birth| Named { parent, name: name.into(), identity, birth });
+            let named = platform::birth(&directory).map(|birth| Named {
+                parent,
+                name: name.into(),
+                identity,
+                birth,
+            });
             let durable =
                 !is_new && named.as_ref().is_some_and(|it| lock(&self.durable).contains(it));
             components.push(Component { directory, named, durable });
@@ -110,6 +114,15 @@ impl DirHandle {
         }
         durable.extend(parents.into_iter().filter_map(|component| component.named));
         Ok(())
+    }
+}
+
+/// Returns the failure to look up or create a directory. A link or a special file there takes the
+/// name, as a regular file does.
+fn name_is_taken(error: Error) -> Error {
+    match error.failure {
+        Failure::NotAFile => Error { failure: Failure::Exists, ..error },
+        _ => error,
     }
 }
 

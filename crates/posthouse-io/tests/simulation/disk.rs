@@ -207,6 +207,19 @@ fn a_part_that_was_published_and_not_removed_is_put_out_of_the_way() {
 }
 
 #[test]
+fn a_file_takes_the_name_of_a_directory() {
+    let disk_fixture = quiet();
+    disk_fixture.disk.write("a/file", b"x");
+    for taken in ["a/file", "a/file/b", "a/file/b/c"] {
+        assert_eq!(disk_fixture.look_up_directory(taken), Err(Failure::Exists), "{taken}");
+        assert_eq!(disk_fixture.make_directory(taken), Err(Failure::Exists), "{taken}");
+    }
+    assert_eq!(disk_fixture.look_up_directory("a/b"), Err(Failure::NotFound));
+    assert_eq!(disk_fixture.make_directory("a/b/c"), Ok(()));
+    assert_eq!(disk_fixture.look_up_directory("a/b"), Ok(()));
+}
+
+#[test]
 fn parts_give_way_that_are_not_locked_the_oldest_first() {
     let disk_fixture = quiet();
     let pause = || {

@@ -90,7 +90,8 @@ impl DirHandle {
         let before_ns = now_ns.saturating_sub_unsigned(age_ms.saturating_mul(1_000_000));
         let mut old = Vec::new();
         calls::each_name(&parts, |name, _| {
-            if unless_closed(find(&parts, name))?.flatten().is_some_and(|it| is_old(&it, before_ns)) {
+            if unless_closed(find(&parts, name))?.flatten().is_some_and(|it| is_old(&it, before_ns))
+            {
                 old.push(name.to_vec());
             }
             Ok(())

@@ -179,6 +179,7 @@ impl Volume {
         match self.names.look(path) {
             Some(Found::Directory) => Ok(self.sync_name(path)),
             Some(Found::File(_)) => Err(Failure::Exists),
+            None if self.names.is_blocked(path) => Err(Failure::Exists),
             None => Err(Failure::NotFound),
         }
     }
