@@ -74,12 +74,17 @@ impl Inner {
         &mut self,
         actor: Actor,
         transfer: &FinishedTransfer,
+        is_directory: bool,
     ) -> Result<(), String> {
         let Ok(hash) = transfer.result() else { return Ok(()) };
         let receiver = if transfer.is_incoming() { Some(actor.place) } else { actor.other };
         let Some(place) = receiver else { return Ok(()) };
         let path = self.disks.path_of(place, transfer.name());
-        let bytes = self.disks.promise(place, path, hash)?;
+        let bytes = if is_directory {
+            self.disks.promise_directory(place, path, hash)?
+        } else {
+            self.disks.promise(place, path, hash)?
+        };
         let progress = transfer.handle();
         if progress.size() != Some(bytes) || progress.transferred_bytes() != bytes {
             return Err(format!("{bytes} bytes are on the disk"));
