@@ -445,6 +445,9 @@ impl TransferChecker {
         if let Some(name) = must.iter().find(missing) {
             self.ledger.wrong(format!("a listing leaves out {name}: {names:?}"));
         }
+        if names.len() == 1 && !must.is_empty() {
+            self.ledger.wrong(format!("a listing is empty and leaves out {must:?}"));
+        }
     }
 
     /// Checks the end of a connection.
