@@ -202,6 +202,7 @@ impl Run {
             (true, None) => (Side::Server(self.last_number), directory),
             (false, _) => (Side::Client(self.last_number), directory),
         };
+        self.checker.ledger().started(side, &settings.connection);
         let end = End { side, place, max_transfers: settings.connection.max_transfers };
         let handler = FileHandler::new(&self.checker, end, directory, self.rng.next());
         let left_open = self.checker.with_disks(|disks| disks.disk(place).open_files());

@@ -23,7 +23,7 @@ use posthouse::{
 };
 
 use held::HeldPeer;
-use ledger::Ledger;
+use ledger::{Ledger, Side};
 use traffic::{ClientSide, Rng, ServerSide, SimulatedLine};
 
 pub use admission::run_admission;
@@ -115,6 +115,7 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
     let ledger = Arc::new(Ledger::default());
     let stream = Stream::of(seed);
     let settings = settings(&mut rng, stream);
+    ledger.started(Side::Server(0), &settings.connection);
     let server_side = ServerSide::new(ledger.clone(), rng.next());
     let server = settings.start(&world, server_side, true);
     let clients = start_clients(&world, &mut rng, &ledger, stream);
@@ -261,6 +262,7 @@ fn start_clients(
         .map(|_| {
             let side = ClientSide::new(ledger.clone(), rng.next());
             let settings = settings(rng, stream);
+            ledger.started(side.side(), &settings.connection);
             Client { endpoint: settings.start(world, side, false), settings }
         })
         .collect()

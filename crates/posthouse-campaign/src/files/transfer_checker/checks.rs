@@ -2,7 +2,7 @@
 
 use super::{Actor, Agreed, Coming, Inner, Reported, Want};
 use crate::files::SERVER_PLACE;
-use crate::ledger::Side;
+use crate::ledger::{Side, was_not_reading};
 use posthouse::{
     DisconnectKind, DisconnectReason, FinishedTransfer, TransferError, TransferErrorKind,
 };
@@ -135,7 +135,7 @@ impl Inner {
         }
         let mut log = std::mem::take(self.log(actor));
         log.end = Some((line, why.kind(), why.unsent_bytes()));
-        log.was_not_reading = why.to_string().contains("did not read");
+        log.was_not_reading = was_not_reading(why);
         let begun = log.begun.iter().filter(|begun| begun.told.is_none()).count();
         let agreed = log.agreed.iter().filter(|agreed| agreed.is_due()).count();
         if begun + agreed > 0 {
