@@ -41,6 +41,8 @@ pub(super) struct Adversary {
     /// The files that it receives, by number: the bytes that the server may send, and has sent.
     getting: BTreeMap<u32, [u64; 2]>,
     window_bytes: u64,
+    /// True exactly when it reads nothing and asks for replies without end.
+    hoards: bool,
 }
 
 /// A file that an adversary offers, and may send.
@@ -158,6 +160,7 @@ impl Adversary {
             sending: BTreeMap::new(),
             getting: BTreeMap::new(),
             window_bytes: (window_bytes as u64).max(WINDOW_BYTES_LEAST),
+            hoards: rng.one_in(6),
         }
     }
 
@@ -221,6 +224,9 @@ impl Adversary {
 
     /// Handles the received frames, then acts at random.
     pub(super) fn act(&mut self, checker: &TransferChecker, rng: &mut Rng) {
+        if self.hoards {
+            return self.hoard(rng);
+        }
         self.receive(checker, rng);
         let ids: Vec<u32> = self.sending.keys().copied().collect();
         for id in ids {
@@ -494,6 +500,18 @@ impl Adversary {
         // The wrong byte may have changed its number, perhaps to that of a later offer.
         self.spoiled_offer = true;
         self.next_id = self.next_id.max(257);
+    }
+
+    /// Asks for up to 300 lists, or files that do not exist, and reads no reply.
+    fn hoard(&mut self, rng: &mut Rng) {
+        self.raw.stop_reading();
+        for _ in 0..rng.below(300) {
+            let id = self.new_id();
+            self.send_frame(match rng.below(4) {
+                0 => TransferFrame::Get { id, name: b"missing" },
+                _ => TransferFrame::List { id, after: b"" },
+            });
+        }
     }
 
     /// Offers up to 2,000 files and sends none of them.
