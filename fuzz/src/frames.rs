@@ -20,7 +20,7 @@ pub(crate) const PING: u8 = 16;
 pub(crate) const PONG: u8 = 17;
 pub(crate) const GET: u8 = 18;
 pub(crate) const LIST: u8 = 19;
-const LISTED: u8 = 20;
+pub(crate) const LISTED: u8 = 20;
 pub(crate) const WORKING: u8 = 21;
 
 /// The bytes of a frame before its payload.

@@ -26,8 +26,19 @@ pub struct Target {
     pub corpus: &'static str,
 }
 
+/// Performs the run of an input of the target with this name. Panics if the run breaks a promise.
+pub fn run(name: &str, input: &[u8]) {
+    (target(name).run)(input);
+}
+
+/// Returns the target with this name. Panics if there is none.
+pub fn target(name: &str) -> &'static Target {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    target.unwrap_or_else(|| panic!("{name} is no target"))
+}
+
 /// The targets.
-pub const TARGETS: [Target; 3] = [
+pub static TARGETS: [Target; 3] = [
     Target { name: "session", run: session::run, corpus: include_str!("../corpus/session.txt") },
     Target { name: "sender", run: sender::run, corpus: include_str!("../corpus/sender.txt") },
     Target { name: "receiver", run: receiver::run, corpus: include_str!("../corpus/receiver.txt") },

@@ -26,6 +26,10 @@ struct Run {
     operations: Vec<(OpNumber, ReceiverOp)>,
     /// The requests for memory that have not been granted.
     needs: usize,
+    /// Whether the place of the file is granted by a later step, and not at once.
+    grants_late: bool,
+    /// Whether the request for the place of the file has not been granted.
+    wants_file: bool,
     /// Whether a request for a window has not been granted.
     wants_window: bool,
     /// A request for room that has not been answered.
@@ -38,12 +42,15 @@ pub(crate) fn run(bytes: &[u8]) {
     let input = &mut Input::new(bytes);
     let kind = if input.rarely(16) { EntryKind::Directory } else { EntryKind::File };
     let size = if kind == EntryKind::Directory { 0 } else { input.number() };
+    let (id, has_delivery_id) = (1 + u32::from(input.byte()), input.flag());
+    let any_size = 1 + input.number().min(u64::MAX - 1);
+    let choice = input.byte();
     let config = ReceiverConfig {
-        id: 1 + u32::from(input.byte()),
+        id,
         kind,
         size: size.min(i64::MAX as u64),
-        delivery_id: input.flag().then_some(DeliveryId([9; 16])),
-        window_bytes: [1, 8, 100, 1 + input.number().min(u64::MAX - 1)][input.below(4)],
+        delivery_id: has_delivery_id.then_some(DeliveryId([9; 16])),
+        window_bytes: [1, 8, 100, any_size][usize::from(choice % 4)],
         sync_bytes: input.number().max(1),
     };
     let mut run = Run {
@@ -52,6 +59,8 @@ pub(crate) fn run(bytes: &[u8]) {
         disk: Disk::new(input, config.size),
         operations: Vec::new(),
         needs: 0,
+        grants_late: choice & 0x80 != 0,
+        wants_file: false,
         wants_window: false,
         wants_room: None,
         now: Duration::from_secs(1),
@@ -67,6 +76,7 @@ impl Run {
     fn step(&mut self, input: &mut Input<'_>) {
         match input.byte() % 24 {
             0..=8 => self.disk_op(input),
+            10 if self.wants_file => self.grant_file(),
             9 | 10 => self.grant(),
             11 | 12 => self.extend(),
             13 | 14 => self.answer_room(!input.rarely(4)),
@@ -101,6 +111,8 @@ impl Run {
             let Some(action) = self.receiver.poll(self.now) else { break };
             assert!(actions < MAX_ACTIONS, "actions without end: {action:?}");
             assert!(!self.model.is_released, "{action:?} after the last action");
+            let is_last = matches!(action, ReceiverAction::Release);
+            assert!(is_last || !self.model.is_settled, "{action:?} after the room was settled");
             match action {
                 ReceiverAction::Disk { number, op } => self.begin(number, op),
                 ReceiverAction::Frame(frame) => self.say(&frame),
@@ -108,7 +120,7 @@ impl Run {
                     assert!((1..=256 * 1024).contains(&bytes));
                     self.needs += 1;
                 }
-                ReceiverAction::NeedFile => self.receiver.grant_file(),
+                ReceiverAction::NeedFile => self.need_file(),
                 ReceiverAction::NeedRest => {
                     self.needs += 1;
                     self.grant();
@@ -137,6 +149,8 @@ impl Run {
     }
 
     fn begin(&mut self, number: OpNumber, op: ReceiverOp) {
+        let is_file = self.model.config.kind == EntryKind::File;
+        assert_eq!(self.receiver.open_files(), u64::from(is_file), "{op:?} without a place");
         self.model.check_op(&op, &self.disk);
         self.operations.push((number, op));
         let count = |is_it: fn(&ReceiverOp) -> bool| {
@@ -233,6 +247,20 @@ impl Run {
         }
     }
 
+    fn need_file(&mut self) {
+        assert!(!std::mem::replace(&mut self.wants_file, true), "two places for one file");
+        assert_eq!(self.receiver.open_files(), 0, "a second place");
+        if !self.grants_late {
+            self.grant_file();
+        }
+    }
+
+    fn grant_file(&mut self) {
+        if std::mem::take(&mut self.wants_file) {
+            self.receiver.grant_file();
+        }
+    }
+
     fn extend(&mut self) {
         if std::mem::take(&mut self.wants_window) {
             self.model.grant_window();
@@ -305,6 +333,7 @@ impl Run {
         while !self.model.is_released {
             rounds += 1;
             assert!(rounds < 16 * 1024, "no end in sight: {:?}", self.receiver);
+            self.grant_file();
             self.grant();
             self.extend();
             self.answer_room(true);
@@ -325,6 +354,9 @@ impl Run {
                 self.perform();
             }
         }
+        // A place that comes later is not used.
+        self.grant_file();
+        self.perform();
         self.model.check_end(succeeds, &self.receiver);
     }
 }

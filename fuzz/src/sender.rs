@@ -23,7 +23,15 @@ struct Run {
     operations: Vec<(OpNumber, SenderOp)>,
     /// The requests for memory that have not been granted.
     needs: usize,
+    /// Whether the place of a file is granted by a later step, and not at once.
+    grants_late: bool,
+    /// Whether a request for the place of a file has not been granted.
+    wants_file: bool,
     now: Duration,
+    /// The time at which the last frame arrived.
+    last_activity: Duration,
+    /// The time since which the sender waits for the receiver.
+    waiting_since: Option<Duration>,
     max_bytes: usize,
     prefers_unread: bool,
 }
@@ -31,14 +39,20 @@ struct Run {
 /// Performs a run.
 pub(crate) fn run(bytes: &[u8]) {
     let input = &mut Input::new(bytes);
-    let max_chunk_bytes = [1, 4, 64, 1 + input.below(4096)][input.below(4)];
+    let any_size = 1 + input.below(4096);
+    let choice = input.byte();
+    let max_chunk_bytes = [1, 4, 64, any_size][usize::from(choice % 4)];
     let model = Model::new(input, max_chunk_bytes);
     let mut run = Run {
         sender: FileSender::new(max_chunk_bytes),
         model,
         operations: Vec::new(),
         needs: 0,
+        grants_late: choice & 0x80 != 0,
+        wants_file: false,
         now: Duration::from_secs(1),
+        last_activity: Duration::ZERO,
+        waiting_since: None,
         max_bytes: usize::MAX,
         prefers_unread: false,
     };
@@ -53,6 +67,7 @@ impl Run {
     fn step(&mut self, input: &mut Input<'_>) {
         match input.byte() % 24 {
             0..=6 => self.disk(input),
+            9 if self.wants_file => self.grant_file(),
             7..=9 => self.grant(),
             // Most frames come when it is their turn: the others end most runs.
             10..=12 if self.model.is_offered() || input.rarely(32) => self.accept(input),
@@ -67,16 +82,24 @@ impl Run {
                 self.model.confirmed = Some(hash);
                 self.sender.on_done(hash);
             }
+            19 if self.sender.idle_since().is_some() => self.close_idle(),
             16..=19 => self.take_chunk(),
             20 => self.chunk_left(input.rarely(8)),
             21 if input.rarely(8) => {
                 let tell = if input.flag() { Tell::Peer } else { Tell::Nobody };
                 self.sender.end("given", tell);
             }
-            22 => self.now = self.now.saturating_add(Duration::from_millis(input.number())),
+            22 => {
+                self.now = self.now.saturating_add(Duration::from_millis(input.number()));
+                if input.flag() {
+                    self.last_activity = self.now;
+                }
+            }
             _ => {
                 self.max_bytes = input.near(64).max(1) as usize;
-                self.prefers_unread = input.flag();
+                let choice = input.byte();
+                self.prefers_unread = choice & 1 != 0;
+                self.grants_late = choice & 2 != 0;
             }
         }
         self.perform();
@@ -94,17 +117,19 @@ impl Run {
             assert!(!self.model.is_released, "{action:?} after the last action");
             match action {
                 SenderAction::Disk { number, op } => {
+                    assert_eq!(self.sender.open_files(), 1, "{op:?} without a place");
                     self.model.check_op(&op);
                     self.operations.push((number, op));
                 }
                 SenderAction::Frame(frame) => self.model.say(frame),
                 SenderAction::Need(bytes) => {
-                    assert!((1..=self.model.max_chunk_bytes).contains(&bytes));
+                    assert!((1..=self.model.max_read_bytes()).contains(&bytes));
                     self.needs += 1;
                 }
-                SenderAction::NeedFile => self.sender.grant_file(),
+                SenderAction::NeedFile => self.need_file(),
                 SenderAction::Close => {
                     assert!(self.operations.is_empty(), "closed before its operations");
+                    assert_eq!(self.sender.open_files(), 0, "closed, and has its place");
                 }
                 SenderAction::NeedRest => {
                     self.needs += 1;
@@ -128,7 +153,7 @@ impl Run {
         self.check();
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         let Self { sender, model, operations, .. } = self;
         let mut numbers: Vec<_> = operations.iter().map(|(number, _)| *number).collect();
         numbers.sort_unstable();
@@ -139,16 +164,22 @@ impl Run {
             _ => 0,
         });
         assert!(sender.read_bytes() >= asked.sum(), "memory that is not counted");
-        assert!(sender.read_bytes() <= 3 * model.max_chunk_bytes as u64);
+        assert!(sender.read_bytes() <= 3 * model.max_read_bytes() as u64);
         assert_eq!(sender.is_ended(), model.result.is_some());
         let idle = Duration::from_secs(30);
-        let expires = sender.expires_at(self.now, idle);
-        assert!(expires.is_none_or(|at| at >= self.now + idle));
+        let expires = sender.expires_at(self.last_activity, idle);
+        let since = expires.map(|_| self.waiting_since.unwrap_or(self.now));
+        self.waiting_since = since;
+        // Four times the idle timeout, and a second for each 8 MiB of the file.
+        let disk = Duration::from_secs(model.size / (8 << 20));
+        let expected = since.map(|since| since.max(self.last_activity) + 4 * idle + disk);
+        assert_eq!(expires, expected, "the time at which it expires");
         if sender.is_ended() {
             assert!(!sender.is_awaited() && expires.is_none() && !sender.has_chunk());
         } else {
             assert_ne!(sender.is_awaited(), expires.is_some(), "one side waits for the other");
-            let is_idle = operations.is_empty() && self.needs == 0 && !sender.has_chunk();
+            let wants_nothing = self.needs == 0 && !self.wants_file;
+            let is_idle = operations.is_empty() && wants_nothing && !sender.has_chunk();
             assert!(is_idle || expires.is_none(), "it has work, and waits for the receiver");
         }
     }
@@ -164,7 +195,10 @@ impl Run {
             if let SenderOp::Read { memory, .. } = &op {
                 self.model.give_back(memory);
             }
-            Err(DiskError { failure: DiskFailure::Other, error: "disk" })
+            let failures = [DiskFailure::Other, DiskFailure::NotFound, DiskFailure::Exists];
+            let failure = failures[usize::from(choice % 3)];
+            self.model.fail(&op, failure);
+            Err(DiskError { failure, error: "disk" })
         } else {
             Ok(self.outcome(op, choice, input))
         };
@@ -175,12 +209,11 @@ impl Run {
         let facts = FileFacts { bytes: self.model.size, modified_ns: 5 };
         match op {
             SenderOp::Open => DiskOutcome::Opened { facts, known: self.model.known },
-            SenderOp::Reopen if choice >= 0xf0 => {
-                self.model.is_cut = true;
-                DiskOutcome::Reopened { facts, same_file: false, known: self.model.known }
-            }
             SenderOp::Reopen => {
-                DiskOutcome::Reopened { facts, same_file: true, known: self.model.known }
+                let same_file = choice < 0xf0;
+                self.model.is_cut |= !same_file;
+                let known = self.model.reopen(choice & 0x20 != 0);
+                DiskOutcome::Reopened { facts, same_file, known }
             }
             SenderOp::Metadata if choice >= 0xf0 => {
                 self.model.is_cut = true;
@@ -214,6 +247,29 @@ impl Run {
             self.needs -= 1;
             self.sender.grant(self.model.lend());
         }
+    }
+
+    fn need_file(&mut self) {
+        assert!(!std::mem::replace(&mut self.wants_file, true), "two places for one file");
+        assert_eq!(self.sender.open_files(), 0, "a second place");
+        if !self.grants_late {
+            self.grant_file();
+        }
+    }
+
+    fn grant_file(&mut self) {
+        if std::mem::take(&mut self.wants_file) {
+            self.sender.grant_file();
+        }
+    }
+
+    /// Closes the file, which the sender does not use because it waits for credit.
+    fn close_idle(&mut self) {
+        assert!(self.sender.idle_since().is_some_and(|since| since <= self.now));
+        assert!(self.operations.is_empty() && !self.sender.has_chunk(), "closed in use");
+        self.model.check_idle();
+        self.sender.close_idle();
+        assert_eq!((self.sender.open_files(), self.sender.idle_since()), (0, None));
     }
 
     fn accept(&mut self, input: &mut Input<'_>) {
@@ -278,6 +334,7 @@ impl Run {
         while !self.model.is_released {
             rounds += 1;
             assert!(rounds < 12 * 1024, "no end in sight: {:?}", self.sender);
+            self.grant_file();
             self.grant();
             self.disk(&mut Input::new(&[]));
             self.perform();
@@ -299,6 +356,9 @@ impl Run {
                 self.perform();
             }
         }
+        // A place that comes later is not used.
+        self.grant_file();
+        self.perform();
         self.model.check_end(succeeds);
     }
 }

@@ -1,13 +1,9 @@
 //! The kept inputs of the fuzzer, and some thousand random ones: none breaks a promise.
 
-use posthouse_fuzz::{TARGETS, Target, random_input};
+use posthouse_fuzz::{TARGETS, random_input, target};
 
 /// The random inputs of a target.
 const RANDOM_INPUTS: u64 = 4000;
-
-fn target(name: &str) -> Target {
-    *TARGETS.iter().find(|target| target.name == name).expect("a target")
-}
 
 /// Returns the bytes of a line of a corpus.
 fn from_hex(line: &str) -> Vec<u8> {
@@ -43,4 +39,23 @@ fn a_sender_keeps_its_promises_to_any_receiver() {
 #[test]
 fn a_receiver_keeps_its_promises_to_any_sender() {
     replay("receiver");
+}
+
+/// Each program of the fuzzer runs the target that has its name.
+#[test]
+fn a_program_runs_the_target_of_its_name() {
+    let programs = concat!(env!("CARGO_MANIFEST_DIR"), "/libfuzzer/fuzz_targets");
+    let mut names: Vec<String> = Vec::new();
+    for file in std::fs::read_dir(programs).expect("the programs are there") {
+        let path = file.expect("a program").path();
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
+        let text = std::fs::read_to_string(&path).expect("the text of a program");
+        assert!(text.contains(&format!("posthouse_fuzz::run(\"{name}\", bytes)")), "{text}");
+        assert_eq!(target(&name).name, name);
+        names.push(name);
+    }
+    names.sort_unstable();
+    let mut targets = TARGETS.map(|target| target.name);
+    targets.sort_unstable();
+    assert_eq!(names, targets);
 }

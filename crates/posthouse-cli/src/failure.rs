@@ -38,6 +38,11 @@ impl Failure {
         Self { text: text.into(), kind: Kind::Interrupted }
     }
 
+    /// Adds another reason.
+    pub(crate) fn with(self, text: &str) -> Self {
+        Self { text: format!("{}; {text}", self.text), ..self }
+    }
+
     /// Returns 2 for wrong usage, as clap does, 130 for an interruption, as shells do, and 1
     /// otherwise.
     pub(crate) fn exit_code(&self) -> ExitCode {

@@ -1,8 +1,11 @@
-//! The one limit on the lines that peers cause: those of `serve` about files on stdout and stderr,
-//! and those of its log at the level info. A peer can cause any number of them.
+//! The limit on the lines that peers cause. A peer can cause any number of them.
+//!
+//! `serve` has one limit for its lines about files on stdout and stderr and for those of its log at
+//! the level info. `send` and `get` have one for their lines about failed transfers, and none for
+//! the log.
 //!
 //! Warnings and errors of the log do not count: the framework limits each of those that a peer can
-//! cause to one line a second. Without `serve` there is no limit.
+//! cause to one line a second.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,10 +13,10 @@ use std::time::Instant;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The lines of this process. There is no limit before [`PeerLines::limit`].
+/// The lines of `serve`. There is no limit before [`PeerLines::limit`].
 pub(crate) static PEER_LINES: PeerLines = PeerLines::new();
 
-/// The default of `--line-rate`.
+/// The default of `--line-rate`, and the limit of `send` and `get`.
 pub(crate) const DEFAULT_LINES_PER_SECOND: u32 = 40;
 /// The number of seconds whose lines may come at once.
 pub(crate) const BURST_SECONDS: u32 = 50;

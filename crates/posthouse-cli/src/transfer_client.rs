@@ -49,8 +49,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-pub(crate) use client::{FileClient, Listing};
-pub(crate) use list_cursor::ListCursor;
+pub(crate) use client::{FileClient, Listing, NotListed};
+pub(crate) use list_cursor::{InvalidNames, ListCursor};
 pub(crate) use report::{Direction, TransferReport};
 pub(crate) use run::{FileJob, JobSource, NextJob, RunEnd};
 
@@ -82,7 +82,9 @@ pub(crate) struct ConnectFlags {
 #[derive(Debug, Args)]
 pub(crate) struct TransferFlags {
     /// Print one JSON object per line: for each file name, bytes, sent_bytes, resumed_from,
-    /// already_there, blake3, seconds and error, and one for all files at the end
+    /// already_there, blake3, delivery, seconds and error, and one for all files at the end. Every
+    /// file has its line; without this flag, failures beyond 2000 at once or 40 a second are only
+    /// counted
     #[arg(long)]
     json: bool,
     /// Print errors only

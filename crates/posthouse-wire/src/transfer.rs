@@ -10,6 +10,7 @@ mod harness;
 mod listing;
 mod operations;
 mod part_name;
+mod prefix_hasher;
 mod read_ahead;
 mod receiver;
 mod sender;

@@ -19,7 +19,7 @@ use crate::peer::Peer;
 use crate::sync::{Arc, Mutex, lock};
 use crate::target::{ConnectFailure, Target};
 use crate::transfer::{
-    Destination, FileEntry, FinishedTransfer, Source, TransferError, TransferHandle,
+    Destination, FileList, FinishedTransfer, Source, TransferError, TransferHandle,
 };
 
 /// One connection with blocking calls. A client has its own endpoint with one I/O worker. For many
@@ -402,16 +402,18 @@ impl Client {
         });
     }
 
-    /// Returns all files of the server, in the order of their names.
+    /// Returns all files of the server, in the order of their names. The memory of the list has no
+    /// bound; [`Peer::list_files`] requests one page of it.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Transfer`] if the server rejects the request.
-    pub fn list(&self) -> Result<Vec<FileEntry>, ClientError> {
-        let mut all: Vec<FileEntry> = Vec::new();
+    /// [`ClientError::Transfer`] if the server rejects the request, or lists names that do not
+    /// ascend.
+    pub fn list(&self) -> Result<FileList, ClientError> {
+        let mut all = FileList::default();
         loop {
-            let after = all.last().map(|entry| entry.name.to_string()).unwrap_or_default();
-            let page = Arc::<Mutex<Option<Result<Vec<FileEntry>, TransferError>>>>::default();
+            let after = all.next.take().unwrap_or_default();
+            let page = Arc::<Mutex<Option<Result<FileList, TransferError>>>>::default();
             let slot = page.clone();
             let notify = self.endpoint.notify().clone();
             self.on_strand(move |peer| {
@@ -425,13 +427,13 @@ impl Client {
                 let listed = lock(&page).take().map(|page| page.map_err(ClientError::Transfer));
                 listed.or_else(|| no_answer(queue))
             });
-            let entries = listed.unwrap_or(Err(ClientError::TimedOut))?;
-            // Without this check a server that starts over would keep the loop running for ever.
-            let last = all.last().map(|entry| &*entry.name).unwrap_or_default();
-            if entries.first().is_none_or(|first| *first.name <= *last) {
+            let page = listed.unwrap_or(Err(ClientError::TimedOut))?;
+            all.files.extend(page.files);
+            all.invalid_names.extend(page.invalid_names);
+            if page.next.is_none() {
                 return Ok(all);
             }
-            all.extend(entries);
+            all.next = page.next;
         }
     }
 

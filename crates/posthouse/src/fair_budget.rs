@@ -36,12 +36,21 @@ struct State {
 #[derive(Default)]
 struct Holder {
     used: u64,
-    /// The connections that wait, each with the amount that it needs.
-    waiting: VecDeque<(PeerId, u64)>,
+    /// The connections that wait, in their order.
+    waiting: VecDeque<Waiter>,
     /// The amounts that were granted and not collected. They are in use.
     granted: BTreeMap<PeerId, u64>,
     /// Whether the prefix is among those whose turn comes.
     has_turn: bool,
+}
+
+/// A connection that waits.
+struct Waiter {
+    peer: PeerId,
+    /// The amount that it needs.
+    amount: u64,
+    /// Whether it was told to look elsewhere, and has not looked yet.
+    is_told: bool,
 }
 
 /// The amount that one connection has taken from a budget. The drop gives it back and stops
@@ -51,6 +60,8 @@ pub(crate) struct Lease {
     prefix: AddressPrefix,
     peer: PeerId,
     amount: u64,
+    /// True exactly when the connection waits, or has not collected what was granted.
+    is_waiting: bool,
 }
 
 impl FairBudget {
@@ -64,11 +75,21 @@ impl FairBudget {
         lock(&self.state).used
     }
 
-    /// Notifies everybody who waits. They may find what they wait for elsewhere.
+    /// Returns the part of the budget that one address prefix may hold.
+    pub(crate) fn share(&self) -> u64 {
+        self.max / SHARES
+    }
+
+    /// Notifies everybody who waits: they may find what they wait for elsewhere. A connection that
+    /// has not [collected](Lease::collect) since the last time is not notified again.
     pub(crate) fn notify_waiting(&self) {
-        let state = lock(&self.state);
-        let waiting = state.by_prefix.values().flat_map(|holder| &holder.waiting);
-        let peers: Vec<PeerId> = waiting.map(|(peer, _)| *peer).collect();
+        let mut state = lock(&self.state);
+        let waiting = state.by_prefix.values_mut().flat_map(|holder| &mut holder.waiting);
+        let tell = |waiter: &mut Waiter| {
+            let was_told = std::mem::replace(&mut waiter.is_told, true);
+            (!was_told).then_some(waiter.peer)
+        };
+        let peers: Vec<PeerId> = waiting.filter_map(tell).collect();
         drop(state);
         for peer in peers {
             (self.notify)(peer);
@@ -76,7 +97,7 @@ impl FairBudget {
     }
 
     /// Takes an amount. If there is no room, or others wait, the connection waits as well, and
-    /// `false` is returned. A connection waits once at a time.
+    /// `false` is returned. A connection waits for one amount at a time.
     fn take(&self, prefix: AddressPrefix, peer: PeerId, amount: u64) -> bool {
         let mut state = lock(&self.state);
         let state = &mut *state;
@@ -87,26 +108,31 @@ impl FairBudget {
             state.used += amount;
             return true;
         }
-        holder.waiting.push_back((peer, amount));
+        holder.waiting.push_back(Waiter { peer, amount, is_told: false });
         // Behind others of its prefix it waits for theirs.
-        if holder.waiting.len() == 1 && self.has_share(holder, amount) {
+        if holder.waiting.len() == 1 && !holder.has_turn && self.has_share(holder, amount) {
             holder.has_turn = true;
             state.turns.push_back(prefix);
         }
         false
     }
 
-    /// Returns the amount that was granted to a connection that waited.
-    fn collect(&self, prefix: AddressPrefix, peer: PeerId) -> u64 {
+    /// Returns the amount that was granted to a connection that waited; `None` if it still waits.
+    fn collect(&self, prefix: AddressPrefix, peer: PeerId) -> Option<u64> {
         let mut state = lock(&self.state);
-        let holder = state.by_prefix.get_mut(&prefix);
-        holder.and_then(|holder| holder.granted.remove(&peer)).unwrap_or(0)
+        let holder = state.by_prefix.get_mut(&prefix)?;
+        let granted = holder.granted.remove(&peer);
+        if granted.is_none() {
+            let waiters = holder.waiting.iter_mut().filter(|waiter| waiter.peer == peer);
+            waiters.for_each(|waiter| waiter.is_told = false);
+        }
+        granted
     }
 
     /// Forgets a connection that waits, and takes back what it has not collected.
     fn forget(&self, prefix: AddressPrefix, peer: PeerId) {
         self.change(prefix, |holder| {
-            holder.waiting.retain(|(other, _)| *other != peer);
+            holder.waiting.retain(|waiter| waiter.peer != peer);
             holder.granted.remove(&peer).unwrap_or(0)
         });
     }
@@ -120,11 +146,17 @@ impl FairBudget {
     fn change(&self, prefix: AddressPrefix, returned: impl FnOnce(&mut Holder) -> u64) {
         let granted = {
             let mut state = lock(&self.state);
+            let state = &mut *state;
             let Some(holder) = state.by_prefix.get_mut(&prefix) else { return };
             let amount = returned(holder);
             holder.used -= amount;
             state.used -= amount;
-            self.grant(&mut state, prefix)
+            // A prefix without a waiter keeps no turn, so that at most as many prefixes as
+            // connections wait.
+            if holder.waiting.is_empty() && std::mem::take(&mut holder.has_turn) {
+                state.turns.retain(|other| *other != prefix);
+            }
+            self.grant(state, prefix)
         };
         for peer in granted {
             (self.notify)(peer);
@@ -138,12 +170,9 @@ impl FairBudget {
         let mut granted = Vec::new();
         while let Some(&prefix) = state.turns.front() {
             let holder = state.by_prefix.entry(prefix).or_default();
-            let next = holder.waiting.front().filter(|(_, amount)| self.has_share(holder, *amount));
-            let Some(&(peer, amount)) = next else {
+            let next = holder.waiting.front().filter(|it| self.has_share(holder, it.amount));
+            let Some(&Waiter { peer, amount, .. }) = next else {
                 holder.has_turn = false;
-                if holder.used == 0 && holder.waiting.is_empty() {
-                    state.by_prefix.remove(&prefix);
-                }
                 state.turns.pop_front();
                 continue;
             };
@@ -167,7 +196,7 @@ impl FairBudget {
             None if holder.used == 0 && !holder.has_turn => {
                 state.by_prefix.remove(&prefix);
             }
-            Some(&(_, amount)) if !holder.has_turn && self.has_share(holder, amount) => {
+            Some(first) if !holder.has_turn && self.has_share(holder, first.amount) => {
                 holder.has_turn = true;
                 state.turns.push_back(prefix);
             }
@@ -180,33 +209,53 @@ impl FairBudget {
     }
 
     fn has_share(&self, holder: &Holder, amount: u64) -> bool {
-        holder.used == 0 || holder.used.saturating_add(amount) <= self.max / SHARES
+        holder.used == 0 || holder.used.saturating_add(amount) <= self.share()
     }
 }
 
 impl Lease {
     /// Makes a lease of nothing.
     pub(crate) fn empty(budget: &Arc<FairBudget>, prefix: AddressPrefix, peer: PeerId) -> Self {
-        Self { budget: budget.clone(), prefix, peer, amount: 0 }
+        Self { budget: budget.clone(), prefix, peer, amount: 0, is_waiting: false }
     }
 
     pub(crate) fn amount(&self) -> u64 {
         self.amount
     }
 
+    /// Returns whether the connection waits, or has not collected what was granted.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
     /// Takes more. If there is no room, or others wait, the connection waits: it is notified, and
-    /// then [collects](Self::collect) what was granted. Returns whether it was taken at once.
+    /// then [collects](Self::collect) what was granted. Returns whether it was taken at once. A
+    /// connection that waits already continues to wait for the earlier amount.
     pub(crate) fn extend(&mut self, amount: u64) -> bool {
+        if self.is_waiting {
+            return false;
+        }
         let is_taken = self.budget.take(self.prefix, self.peer, amount);
         if is_taken {
             self.amount += amount;
         }
+        self.is_waiting = !is_taken;
         is_taken
     }
 
     /// Adds what was granted since the connection waited.
     pub(crate) fn collect(&mut self) {
-        self.amount += self.budget.collect(self.prefix, self.peer);
+        if let Some(granted) = self.budget.collect(self.prefix, self.peer) {
+            self.amount += granted;
+            self.is_waiting = false;
+        }
+    }
+
+    /// Stops waiting, and gives back what was granted and not collected.
+    pub(crate) fn stop_waiting(&mut self) {
+        if std::mem::take(&mut self.is_waiting) {
+            self.budget.forget(self.prefix, self.peer);
+        }
     }
 
     /// Gives back what is above this amount.
@@ -220,8 +269,8 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.stop_waiting();
         self.shrink_to(0);
-        self.budget.forget(self.prefix, self.peer);
     }
 }
 

@@ -139,7 +139,7 @@ pub use responder::{OfferResponder, OwnedOfferResponder, OwnedResponder, Respond
 pub use stats::Stats;
 pub use target::{ConnectFailure, Target};
 pub use transfer::{
-    Destination, FileEntry, FinishedTransfer, Offer, Reject, Source, TransferError,
+    Destination, FileEntry, FileList, FinishedTransfer, Offer, Reject, Source, TransferError,
     TransferErrorKind, TransferHandle,
 };
 

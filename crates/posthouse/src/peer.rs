@@ -17,7 +17,7 @@ use crate::message::Message;
 use crate::output::Output;
 use crate::registry::PeerInfo;
 use crate::sync::Arc;
-use crate::transfer::{Destination, FileEntry, Source, TransferError, TransferHandle};
+use crate::transfer::{Destination, FileList, Source, TransferError, TransferHandle};
 use crate::transfers::driver::TransferCommand;
 
 /// A connection, inside one of its callbacks. Code that holds a `&mut Peer` is on the connection's
@@ -266,12 +266,16 @@ impl<'a, H: Handler> Peer<'a, H> {
     }
 
     /// Requests a listing of the peer's files, and runs `then` with the first files whose names
-    /// follow `after`, in order. An empty `after` starts at the beginning. To get more, pass the
-    /// last name as `after` again; an empty list is the end.
+    /// follow `after`, in order. An empty `after` starts at the beginning. To get more, pass
+    /// [`FileList::next`] as `after` again; without it the list is complete. A page can have no
+    /// files although others follow.
+    ///
+    /// `then` gets [`TransferErrorKind::Protocol`](crate::TransferErrorKind::Protocol) if the names
+    /// do not ascend.
     pub fn list_files(
         &mut self,
         after: &str,
-        then: impl FnOnce(&mut Peer<'_, H>, Result<Vec<FileEntry>, TransferError>) -> HandlerResult
+        then: impl FnOnce(&mut Peer<'_, H>, Result<FileList, TransferError>) -> HandlerResult
         + Send
         + 'static,
     ) {

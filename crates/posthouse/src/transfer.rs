@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use posthouse_wire::{DeliveryId, EntryKind, Replace, abort_code};
+use posthouse_wire::{DeliveryId, EntryKind, Replace, Retry, abort_code};
 
 use crate::directory::Directory;
 use crate::sync::{Arc, AtomicU64, OnceLock, Ordering};
@@ -354,13 +354,17 @@ pub enum TransferErrorKind {
     Changed,
     /// The disk failed, or the system denied access to the file.
     Disk,
-    /// The receiver drains: it completes the transfers that have begun, and begins no more.
+    /// The receiver drains: it completes the transfers that have begun, and begins no more. So far
+    /// only peers that do not run Posthouse report this.
     Draining,
-    /// The directory that receives the files is not there.
+    /// The directory that receives the files is not there. So far only peers that do not run
+    /// Posthouse report this.
     NoInbox,
-    /// The file system of the receiver cannot store the name.
+    /// The file system of the receiver cannot store the name. So far only peers that do not run
+    /// Posthouse report this.
     NameUnstorable,
-    /// The file was replaced by another one while it was sent.
+    /// The file was replaced by another one of the same size and time while it was sent, or its
+    /// permissions changed. The receiver keeps its bytes for the next attempt.
     Replaced,
     /// A file of that name with other content exists. The sender permits that the offered file
     /// replaces it ([`Offer::may_replace`]), and the receiver does not. (Without that permission of
@@ -385,7 +389,10 @@ impl TransferError {
     /// Returns whether the file may have changed since its hash was computed.
     pub(crate) fn doubts_the_file(&self) -> bool {
         use TransferErrorKind as Kind;
-        matches!(self.kind, Kind::HashDiffers | Kind::Changed | Kind::Disk | Kind::Protocol)
+        matches!(
+            self.kind,
+            Kind::HashDiffers | Kind::Changed | Kind::Replaced | Kind::Disk | Kind::Protocol
+        )
     }
 
     /// Makes the error that an abort frame of the peer reports.
@@ -462,8 +469,21 @@ impl TransferError {
         use TransferErrorKind as Kind;
         matches!(
             self.kind,
-            Kind::Busy | Kind::Changed | Kind::HashDiffers | Kind::Expired | Kind::Disconnected
+            Kind::Busy
+                | Kind::Changed
+                | Kind::Replaced
+                | Kind::HashDiffers
+                | Kind::Expired
+                | Kind::Disconnected
         )
+    }
+
+    /// Returns whether the same attempt may succeed later: at once if [`is_passing`], otherwise
+    /// after some time, for example if the disk was full or the receiver drains.
+    ///
+    /// [`is_passing`]: Self::is_passing
+    pub fn may_succeed_later(&self) -> bool {
+        abort_code::retry(self.code()) == Retry::Later
     }
 }
 
@@ -537,6 +557,20 @@ pub struct FileEntry {
     /// The permissions: read, write and execute for owner, group and others, as on Unix. `None` if
     /// the peer does not know them.
     pub mode: Option<u16>,
+}
+
+/// Files of a peer, in the order of their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileList {
+    /// The files.
+    pub files: Vec<FileEntry>,
+    /// The names of other files that the peer has listed and that are not in `files`, because the
+    /// names are invalid: unchecked bytes of the peer, in order.
+    pub invalid_names: Vec<Box<[u8]>>,
+    /// The name after which the list continues. `None` if it is complete. The name can be invalid,
+    /// or that of a directory, so it can follow the last file.
+    pub next: Option<Box<str>>,
 }
 
 impl FileEntry {

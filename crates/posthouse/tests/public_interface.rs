@@ -297,7 +297,7 @@ fn files(world: &sim::World, log: &Log) {
     assert!(matches!(client.put("no", &disk), Err(ClientError::Transfer(_))));
     client.put("later", &disk).unwrap();
     log.wait(world, "transferred later");
-    let names: Vec<_> = client.list().unwrap().into_iter().map(|entry| entry.name).collect();
+    let names: Vec<_> = client.list().unwrap().files.into_iter().map(|entry| entry.name).collect();
     assert_eq!(names, ["came later".into(), "one".into()]);
     client.get("one", Destination::new(&disk).named("two")).unwrap();
     assert_eq!(here.read("two").unwrap(), b"content");
@@ -316,7 +316,7 @@ fn files(world: &sim::World, log: &Log) {
             peer.cancel_transfer(&cancelled);
             assert_eq!(cancelled.transferred_bytes(), 0);
             peer.list_files("", |peer, listed| {
-                peer.handler().log.add(format!("{} files", listed.or_close()?.len()));
+                peer.handler().log.add(format!("{} files", listed.or_close()?.files.len()));
                 Ok(())
             });
             Ok(())

@@ -1,4 +1,4 @@
 //! The sender under libFuzzer.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| (posthouse_fuzz::TARGETS[1].run)(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| posthouse_fuzz::run("sender", bytes));

@@ -63,6 +63,11 @@ impl Disk {
         self.old_bytes + self.written.len() as u64
     }
 
+    /// Returns the number of bytes that were written since the part was opened or truncated.
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.written.len() as u64
+    }
+
     fn read(&self, offset: u64, bytes: usize) -> Vec<u8> {
         if self.found != Found::Nothing {
             return content(offset, bytes);

@@ -43,6 +43,9 @@ pub(super) struct Model {
     pub(super) is_faulty: bool,
     /// The reserved bytes, files and directories.
     pub(super) reserved: Option<[u64; 3]>,
+    /// Whether the receiver has counted its bytes without a reservation, which only the last action
+    /// may follow.
+    pub(super) is_settled: bool,
     lent: usize,
     has_said_done: bool,
     /// The result, once the program was told.
@@ -69,6 +72,7 @@ impl Model {
             verified: None,
             is_faulty: false,
             reserved: None,
+            is_settled: false,
             lent: 0,
             has_said_done: false,
             result: None,
@@ -265,7 +269,16 @@ impl Model {
     }
 
     pub(super) fn change_room(&mut self, room: Room, disk: &Disk) {
-        let Some([bytes, files, directories]) = self.reserved else { return };
+        if let Room::Spend { bytes } = room {
+            assert_eq!(bytes, disk.written_bytes(), "the bytes of this transfer");
+        }
+        let Some([bytes, files, directories]) = self.reserved else {
+            // Nothing was reserved, or it was spent or returned before the end.
+            let is_settlement = matches!(room, Room::Spend { .. });
+            assert!(is_settlement || room == Room::Return, "{room:?} without a reservation");
+            self.is_settled |= is_settlement;
+            return;
+        };
         let less = |from: u64, by| from.checked_sub(by).expect("more than was reserved");
         self.reserved = match room {
             Room::Reserve { .. } => unreachable!("answered elsewhere"),

@@ -1,6 +1,6 @@
 //! The promises of a sender, kept beside it.
 
-use posthouse_wire::{Chunk, SenderFrame, SenderOp, TransferFailure, file_hash};
+use posthouse_wire::{Chunk, DiskFailure, SenderFrame, SenderOp, TransferFailure, file_hash};
 
 use super::{Error, content};
 use crate::content::MAX_WHOLE_BYTES;
@@ -8,6 +8,9 @@ use crate::input::Input;
 
 /// The maximum number of actions that follow an input.
 pub(super) const MAX_ACTIONS: usize = 16;
+
+/// The maximum number of bytes of a read for the comparison, whatever the size of a chunk is.
+const MAX_PREFIX_READ_BYTES: usize = 256 * 1024;
 
 /// The least capacity of memory that was lent.
 const LENT_BYTES: usize = 64;
@@ -17,8 +20,12 @@ pub(super) struct Model {
     pub(super) max_chunk_bytes: usize,
     /// The size of the file.
     pub(super) size: u64,
-    /// The hash with which the file is opened.
+    /// The hash with which the file was opened last, before its bytes were read or sent.
     pub(super) known: Option<[u8; 32]>,
+    /// Whether the file has been opened again since the last accept.
+    is_reopened: bool,
+    /// Whether the file did not exist any more when it was opened again.
+    is_gone: bool,
     pub(super) offers: u32,
     /// The valid accepts.
     pub(super) accepts: u32,
@@ -47,14 +54,13 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn new(input: &mut Input<'_>, max_chunk_bytes: usize) -> Self {
         let size = input.number().min(i64::MAX as u64);
-        let known = input.rarely(4).then(|| match size {
-            0..=MAX_WHOLE_BYTES => file_hash(&content(0, size as usize)),
-            _ => [3; 32],
-        });
+        let known = input.rarely(4).then(|| known_hash(size));
         Self {
             max_chunk_bytes,
             size,
             known,
+            is_reopened: false,
+            is_gone: false,
             offers: 0,
             accepts: 0,
             limit: 0,
@@ -73,6 +79,11 @@ impl Model {
         }
     }
 
+    /// Returns the maximum number of bytes of a read.
+    pub(super) fn max_read_bytes(&self) -> usize {
+        self.max_chunk_bytes.max(MAX_PREFIX_READ_BYTES)
+    }
+
     /// Returns whether an offer waits for its accept.
     pub(super) fn is_offered(&self) -> bool {
         self.offers > self.accepts && self.result.is_none()
@@ -84,6 +95,7 @@ impl Model {
             self.limit = limit.min(self.size);
             self.held = offset;
             self.sent = offset;
+            self.is_reopened = false;
         }
     }
 
@@ -105,14 +117,43 @@ impl Model {
                 self.is_checked = true;
             }
             SenderOp::Read { offset, bytes, memory } => {
-                assert!(memory.is_empty() && (1..=self.max_chunk_bytes).contains(bytes));
                 let end = offset + *bytes as u64;
-                assert!(end <= self.held || end <= self.limit, "read beyond the credit: {op:?}");
+                let compares = *offset < self.held;
+                let max = if compares { MAX_PREFIX_READ_BYTES } else { self.max_chunk_bytes };
+                assert!(memory.is_empty() && (1..=max).contains(bytes));
+                let end_allowed = if compares { self.held } else { self.limit };
+                assert!(end <= end_allowed, "read beyond the credit: {op:?}");
             }
             SenderOp::Probe { offset } => {
                 assert!(self.known.is_some() && *offset < self.limit);
             }
         }
+    }
+
+    /// Returns the hash with which the file is opened again, which may be known by now, or not any
+    /// more. The hash counts from the first time after an accept.
+    pub(super) fn reopen(&mut self, changes: bool) -> Option<[u8; 32]> {
+        let known = match self.known {
+            Some(_) if changes => None,
+            None if changes => Some(known_hash(self.size)),
+            known => known,
+        };
+        if !std::mem::replace(&mut self.is_reopened, true) {
+            self.known = known;
+        }
+        known
+    }
+
+    /// Takes note of an operation that fails.
+    pub(super) fn fail(&mut self, op: &SenderOp, failure: DiskFailure) {
+        let is_gone = *op == SenderOp::Reopen && failure == DiskFailure::NotFound;
+        self.is_gone |= is_gone && self.result.is_none();
+    }
+
+    /// Checks that the sender needs credit, and has not sent the whole file.
+    pub(super) fn check_idle(&self) {
+        assert!(self.sent == self.limit && self.sent < self.size, "it waits for no credit");
+        assert!(!self.is_leaving || !self.is_unread, "the system sends from the file");
     }
 
     pub(super) fn say(&mut self, frame: SenderFrame) {
@@ -156,6 +197,9 @@ impl Model {
             assert_eq!((self.said_hash, self.confirmed), (Some(*hash), Some(*hash)));
             assert!(!self.is_cut);
         }
+        if self.is_gone {
+            assert!(matches!(result, Err(TransferFailure::Changed(_))), "{result:?}");
+        }
         self.result = Some(result);
     }
 
@@ -177,5 +221,13 @@ impl Model {
         assert_eq!(self.lent, 0, "memory that did not come back");
         let result = self.result.as_ref().expect("an end that was told");
         assert!(!succeeds || result.is_ok(), "{result:?}");
+    }
+}
+
+/// Returns the hash of a file as the caller knows it. That of a large file is any.
+fn known_hash(size: u64) -> [u8; 32] {
+    match size {
+        0..=MAX_WHOLE_BYTES => file_hash(&content(0, size as usize)),
+        _ => [3; 32],
     }
 }

@@ -14,7 +14,7 @@ use super::later::KeptOffer;
 use crate::ledger::{Ledger, Side};
 use crate::{Summary, lock};
 use posthouse::{
-    DisconnectKind, DisconnectReason, FileEntry, FinishedTransfer, Offer, PeerId, Stats,
+    DisconnectKind, DisconnectReason, FileList, FinishedTransfer, Offer, PeerId, Stats,
     TransferError, TransferErrorKind, TransferHandle,
 };
 
@@ -426,12 +426,12 @@ impl TransferChecker {
         actor: Actor,
         after: &str,
         must: &[String],
-        listed: Result<Vec<FileEntry>, TransferError>,
+        listed: Result<FileList, TransferError>,
     ) {
         self.ledger.called(actor.side, actor.id);
         let mut inner = lock(&self.inner);
         inner.log(actor).lists[1] += 1;
-        let Ok(entries) = listed else { return };
+        let Ok(FileList { files: entries, .. }) = listed else { return };
         let mut names: Vec<&str> = entries.iter().map(|entry| &*entry.name).collect();
         names.insert(0, after);
         if !names.is_sorted_by(|one, other| one < other) {

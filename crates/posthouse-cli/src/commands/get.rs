@@ -5,14 +5,14 @@ use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
-use posthouse::{Directory, FileEntry, Target};
+use posthouse::{Directory, FileList, Target};
 
 use crate::address;
 use crate::failure::{CommandResult, Failure};
 use crate::term::hints;
 use crate::transfer_client::{
-    ConnectFlags, Direction, FileClient, FileJob, JobSource, ListCursor, NextJob, PARTS_DIRECTORY,
-    TransferFlags, TransferReport, parent_directory,
+    ConnectFlags, Direction, FileClient, FileJob, InvalidNames, JobSource, ListCursor, NextJob,
+    NotListed, PARTS_DIRECTORY, TransferFlags, TransferReport, parent_directory,
 };
 use posthouse::Escaped;
 
@@ -89,6 +89,8 @@ struct GetJobs {
     files: VecDeque<WantedFile>,
     /// The names that are not looked up yet. The first one is being looked up.
     lookups: VecDeque<Lookup>,
+    /// The names that were found and cannot be stored here.
+    invalid: InvalidNames,
     failure: Option<Failure>,
 }
 
@@ -97,7 +99,7 @@ struct Lookup {
     cursor: ListCursor,
     /// The name on the command line: a file, or a directory. `None` means all files.
     name: Option<String>,
-    /// True exactly when the list had a file.
+    /// True exactly when the list had a file, or a name that cannot be stored here.
     has_found: bool,
 }
 
@@ -130,6 +132,7 @@ impl Get {
                 true => [Lookup::all()].into(),
                 false => self.names.iter().map(|name| Lookup::named(name)).collect(),
             },
+            invalid: InvalidNames::default(),
             failure: None,
         };
         let end = client.transfer(&mut jobs, &mut report, Duration::ZERO);
@@ -178,10 +181,14 @@ impl GetJobs {
         self.files.push_back(file);
     }
 
-    /// Ends the look-ups. The files that were found are still transferred.
-    fn fail(&mut self, failure: Failure) {
-        self.failure = Some(failure);
-        self.lookups.clear();
+    /// Ends the first look-up. The files that it found are still transferred, and the other names
+    /// are still looked up.
+    fn fail_lookup(&mut self, failure: Failure) {
+        self.lookups.pop_front();
+        self.failure = Some(match self.failure.take() {
+            Some(earlier) => earlier.with(&failure.to_string()),
+            None => failure,
+        });
     }
 
     /// Ends the first look-up. A name that the server does not list is also taken for a file.
@@ -193,13 +200,10 @@ impl GetJobs {
         }
     }
 
-    fn take_page(&mut self, page: Vec<FileEntry>, server: &Target, report: &mut TransferReport) {
+    fn take_page(&mut self, page: FileList, report: &mut TransferReport) {
         let Some(lookup) = self.lookups.front_mut() else { return };
-        let listed = match lookup.cursor.take(page, server) {
-            Ok(listed) => listed,
-            Err(violation) => return self.fail(violation),
-        };
-        lookup.has_found |= !listed.files.is_empty();
+        let listed = lookup.cursor.take(page);
+        lookup.has_found |= !listed.files.is_empty() || !listed.invalid.is_empty();
         if let (Some(name), true) = (&lookup.name, lookup.has_found)
             && self.destination.file_name.is_some()
         {
@@ -210,8 +214,9 @@ impl GetJobs {
                 Escaped(&**name),
                 hints::make_directory(output)
             ));
-            return self.fail(failure);
+            return self.fail_lookup(failure);
         }
+        self.invalid.add(listed.invalid);
         for entry in listed.files {
             self.add(WantedFile { name: entry.name, path: None }, entry.size, report);
         }
@@ -239,20 +244,18 @@ impl JobSource for GetJobs {
         (self.files.len() < MAX_WAITING_NAMES).then(|| lookup.cursor.after())
     }
 
-    fn on_page(
-        &mut self,
-        page: Result<Vec<FileEntry>, String>,
-        server: &Target,
-        report: &mut TransferReport,
-    ) {
+    fn on_page(&mut self, page: Result<FileList, NotListed>, report: &mut TransferReport) {
         let Some(lookup) = self.lookups.front() else { return };
-        match page {
-            Ok(page) => self.take_page(page, server, report),
-            Err(why) if lookup.name.is_none() || lookup.has_found => {
-                self.fail(Failure::runtime(why));
+        match (page, &lookup.name) {
+            (Ok(page), _) => self.take_page(page, report),
+            (Err(NotListed { is_refusal: true, .. }), Some(_)) if !lookup.has_found => {
+                self.end_lookup(report);
             }
-            // If the server refuses to list, the name is taken for a file.
-            Err(_) => self.end_lookup(report),
+            (Err(NotListed { why, .. }), Some(name)) => {
+                let failure = Failure::runtime(format!("{}: {why}", Escaped(&**name)));
+                self.fail_lookup(failure);
+            }
+            (Err(NotListed { why, .. }), None) => self.fail_lookup(Failure::runtime(why)),
         }
     }
 
@@ -261,6 +264,11 @@ impl JobSource for GetJobs {
     }
 
     fn take_failure(&mut self) -> Option<Failure> {
-        self.failure.take()
+        let invalid = self.invalid.message();
+        match (self.failure.take(), invalid) {
+            (failure, None) => failure,
+            (None, Some(invalid)) => Some(Failure::runtime(invalid)),
+            (Some(failure), Some(invalid)) => Some(failure.with(&invalid)),
+        }
     }
 }

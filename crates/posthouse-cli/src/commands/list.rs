@@ -53,7 +53,7 @@ impl List {
         let policy = RetryPolicy::default();
         let terminal = Terminal::new();
         let mut client = FileClient::start(&self.target, &self.connect, policy, terminal)?;
-        let mut files = 0;
+        let mut files = 0_u64;
         let mut bytes = 0_u64;
         let listed = client.list(&self.prefix, |entry| {
             files += 1;
@@ -65,13 +65,14 @@ impl List {
             }
         });
         let ended = client.shutdown();
-        if let Listing::Refused(why) = listed? {
-            return Err(Failure::runtime(why));
-        }
+        let invalid = match listed? {
+            Listing::Complete(invalid) => invalid,
+            Listing::Refused(why) => return Err(Failure::runtime(why)),
+        };
         if !self.json && io::stdout().is_terminal() {
             stdout::write(&format!("{files} files, {}\n", ByteSize(bytes)))?;
         }
-        ended
+        ended.and(invalid.message().map_or(Ok(()), |text| Err(Failure::runtime(text))))
     }
 }
 

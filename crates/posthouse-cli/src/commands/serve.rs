@@ -19,6 +19,7 @@ use crate::failure::{CommandResult, Failure};
 use crate::peer_lines::{self, PEER_LINES};
 use crate::settings::{IoFlags, Settings};
 use crate::term::stdout;
+use crate::term::units::ByteSize;
 use crate::{address, key_file, rlimit, signals};
 use announcement::Announcement;
 use file_server::DirectoryFlags;
@@ -225,18 +226,57 @@ fn print_stats<H: Handler>(endpoint: Endpoint<H>, period: Duration) -> CommandRe
 }
 
 fn stats_line(stats: &Stats) -> String {
-    format!(
-        "{} connections open; {} accepted, {} refused, {} ended, {} of them by the peer's fault; \
-         {} files transferred, {} failed; {} operations in flight, {} sockets, {} buffers in use",
+    let connections = format!(
+        "{} connections open, {} of them not admitted; {} accepted, {} refused, {} evicted, \
+         {} ended, {} of them by the peer's fault",
         stats.connections,
+        stats.unadmitted,
         stats.accepted,
         stats.refused,
+        stats.evicted,
         stats.disconnected,
         stats.peer_faults,
+    );
+    let files = format!(
+        "{} files transferred, {} failed; {} files open, {} of memory for files, \
+         {} walks of directories",
         stats.transfers,
         stats.transfers_failed,
+        stats.open_files,
+        ByteSize(stats.file_memory_bytes),
+        stats.walks,
+    );
+    let resources = format!(
+        "{} operations in flight, {} sockets, {} buffers in use",
         stats.operations_submitted.saturating_sub(stats.operations_completed),
         stats.sockets,
         stats.buffers_used,
-    )
+    );
+    format!("{connections}; {files}; {resources}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_statistics_name_every_bound_that_peers_can_fill() {
+        let mut stats = Stats::default();
+        stats.unadmitted = 101;
+        stats.evicted = 102;
+        stats.open_files = 103;
+        stats.file_memory_bytes = 104 << 10;
+        stats.walks = 105;
+        let line = stats_line(&stats);
+        let expected = [
+            "101 of them not admitted",
+            "102 evicted",
+            "103 files open",
+            "104.0 KiB of memory for files",
+            "105 walks of directories",
+        ];
+        for text in expected {
+            assert!(line.contains(text), "{text}: {line}");
+        }
+    }
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use posthouse::{
     ConnectFailure, DisconnectKind, DisconnectReason, Endpoint, EndpointOptions, FileEntry,
-    FinishedTransfer, Handler, HandlerResult, Message, Peer, PeerId, RunError, Target,
-    TransferError, TransferHandle,
+    FileList, FinishedTransfer, Handler, HandlerResult, Message, Peer, PeerId, RunError, Target,
+    TransferError, TransferErrorKind, TransferHandle,
 };
 
-use super::{Backoff, ConnectFlags, ListCursor, RetryPolicy, earliest};
+use super::{Backoff, ConnectFlags, InvalidNames, ListCursor, RetryPolicy, earliest};
 use crate::failure::{CommandResult, Failure};
 use crate::term::terminal::Terminal;
 use crate::{key_file, rlimit, signals};
@@ -20,7 +20,7 @@ const NOT_ADMITTED: u16 = 5;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A page of the server's list of files, or the reason why the server did not send it.
-pub(super) type Page = Result<Vec<FileEntry>, TransferError>;
+pub(super) type Page = Result<FileList, TransferError>;
 
 /// An event of the connection. Events are in the order in which they happened.
 #[derive(Debug)]
@@ -90,9 +90,21 @@ impl From<GaveUp> for Failure {
 /// The result of a listing.
 #[derive(Debug)]
 pub(crate) enum Listing {
-    Complete,
+    /// The server listed all its files. These names cannot be stored here.
+    Complete(InvalidNames),
     /// The server refused to list its files, for this reason.
     Refused(String),
+}
+
+/// The reason why the server did not send a page of its list.
+#[derive(Debug)]
+pub(crate) struct NotListed {
+    /// The message to the user.
+    pub(crate) why: String,
+    /// True exactly when the server does not list files at all. It may send files by their names.
+    pub(crate) is_refusal: bool,
+    /// True exactly when the same request may succeed later.
+    pub(super) may_succeed_later: bool,
 }
 
 /// A client with one connection to one server.
@@ -282,21 +294,28 @@ impl FileClient {
         mut each: impl FnMut(FileEntry) -> CommandResult,
     ) -> CommandResult<Listing> {
         let mut cursor = ListCursor::new(prefix);
+        let mut invalid = InvalidNames::default();
         loop {
             let page = match self.fetch_page(cursor.after())? {
                 Ok(page) => page,
-                Err(error) => return Ok(Listing::Refused(self.why_not_listed(&error))),
+                Err(error) => return Ok(Listing::Refused(self.not_listed(&error).why)),
             };
-            let listed = cursor.take(page, &self.target)?;
+            let listed = cursor.take(page);
             listed.files.into_iter().try_for_each(&mut each)?;
+            invalid.add(listed.invalid);
             if listed.is_last {
-                return Ok(Listing::Complete);
+                return Ok(Listing::Complete(invalid));
             }
         }
     }
 
-    pub(super) fn why_not_listed(&self, error: &TransferError) -> String {
-        format!("{} does not list its files: {error}", self.target)
+    pub(super) fn not_listed(&self, error: &TransferError) -> NotListed {
+        use TransferErrorKind as Kind;
+        NotListed {
+            why: format!("{} does not list its files: {error}", self.target),
+            is_refusal: matches!(error.kind(), Kind::Refused | Kind::Unsupported),
+            may_succeed_later: error.may_succeed_later(),
+        }
     }
 
     /// Requests the first files after a name; they come as an [`Event::Listed`]. Returns false if
@@ -321,7 +340,8 @@ impl FileClient {
             let requested = self.request_page(peer, after);
             let mut page = None;
             while requested && page.is_none() && self.peer().is_some() {
-                page = self.wait_for_page(None)?;
+                let answer = self.wait_for_page(None)?;
+                page = answer.filter(|page| !page.as_ref().is_err_and(is_disconnected));
             }
             match page {
                 Some(Ok(page)) => {
@@ -358,6 +378,12 @@ impl FileClient {
         }
         Ok(())
     }
+}
+
+/// Returns true if the cause of an error is the end of the connection. `Event::Disconnected` comes
+/// with it. A peer that only says that the connection is about to end may keep it.
+pub(super) fn is_disconnected(error: &TransferError) -> bool {
+    error.kind() == TransferErrorKind::Disconnected && !error.is_by_peer()
 }
 
 impl EventForwarder {

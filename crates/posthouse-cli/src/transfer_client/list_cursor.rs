@@ -1,31 +1,29 @@
 //! The position in the server's list of files.
 
-use posthouse::{FileEntry, Target};
-
-use crate::failure::Failure;
+use posthouse::{Escaped, FileEntry, FileList};
 
 /// A walk over the files of the server whose names begin with a prefix, page by page.
 #[derive(Debug)]
 pub(crate) struct ListCursor {
     prefix: String,
-    /// The last name that was listed.
+    /// The name after which the next page begins.
     after: String,
 }
 
-/// The files of a page that have the prefix.
+/// The names of a page that have the prefix.
 #[derive(Debug)]
-pub(crate) struct ListedFiles {
+pub(crate) struct ListedNames {
     pub(crate) files: Vec<FileEntry>,
-    /// True exactly when no more files with the prefix follow.
+    pub(crate) invalid: InvalidNames,
+    /// True exactly when no more names with the prefix follow.
     pub(crate) is_last: bool,
 }
 
-/// The position of a name among those that have the prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Position {
-    Before,
-    Within,
-    Behind,
+/// The names in the server's list that no file can have here.
+#[derive(Debug, Default)]
+pub(crate) struct InvalidNames {
+    count: u64,
+    first: Option<Box<[u8]>>,
 }
 
 impl ListCursor {
@@ -39,48 +37,42 @@ impl ListCursor {
     }
 
     /// Takes the next page.
-    ///
-    /// # Errors
-    ///
-    /// The names do not ascend: a list in another order might never end.
-    pub(crate) fn take(
-        &mut self,
-        page: Vec<FileEntry>,
-        target: &Target,
-    ) -> Result<ListedFiles, Failure> {
-        let mut is_last = page.is_empty();
-        let mut files = Vec::with_capacity(page.len());
-        for entry in page {
-            match self.advance(&entry.name) {
-                Some(Position::Before) => {}
-                Some(Position::Within) => files.push(entry),
-                Some(Position::Behind) => {
-                    is_last = true;
-                    break;
-                }
-                None => {
-                    let text = "violates the protocol: the names in its list do not ascend";
-                    return Err(Failure::runtime(format!("{target} {text}")));
-                }
-            }
+    pub(crate) fn take(&mut self, page: FileList) -> ListedNames {
+        let FileList { mut files, invalid_names, next, .. } = page;
+        files.retain(|entry| entry.name.starts_with(&self.prefix));
+        let mut invalid = InvalidNames::default();
+        let prefix = self.prefix.as_bytes();
+        invalid_names.into_iter().filter(|name| name.starts_with(prefix)).for_each(|name| {
+            invalid.add(InvalidNames { count: 1, first: Some(name) });
+        });
+        let is_behind = |name: &str| *name > *self.prefix && !name.starts_with(&self.prefix);
+        let is_last = next.as_deref().is_none_or(is_behind);
+        self.after = next.unwrap_or_default().into();
+        ListedNames { files, invalid, is_last }
+    }
+}
+
+impl InvalidNames {
+    pub(crate) fn add(&mut self, later: Self) {
+        self.count += later.count;
+        if self.first.is_none() {
+            self.first = later.first;
         }
-        Ok(ListedFiles { files, is_last })
     }
 
-    /// Moves to the next name and returns its position, or `None` if it does not follow the last
-    /// one in order.
-    fn advance(&mut self, name: &str) -> Option<Position> {
-        if *name <= *self.after {
-            return None;
-        }
-        self.after.clear();
-        self.after.push_str(name);
-        Some(if name.starts_with(&self.prefix) {
-            Position::Within
-        } else if *name > *self.prefix {
-            Position::Behind
-        } else {
-            Position::Before
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Returns the message to the user, if there are such names.
+    pub(crate) fn message(&self) -> Option<String> {
+        let first = String::from_utf8_lossy(self.first.as_deref()?);
+        let first = Escaped(&*first);
+        Some(match self.count {
+            1 => format!("1 name that cannot be stored here was left out: {first}"),
+            count => {
+                format!("{count} names that cannot be stored here were left out, first {first}")
+            }
         })
     }
 }
@@ -116,18 +108,23 @@ mod tests {
     }
 
     #[test]
-    fn names_that_do_not_ascend_end_the_walk() {
+    fn a_walk_ends_behind_its_prefix_and_not_before() {
         let mut cursor = ListCursor::new("b/");
-        for (name, position) in [
-            ("b.", None),
-            ("b.\u{10ffff}x", Some(Position::Before)),
-            ("b/1", Some(Position::Within)),
-            ("b/3", Some(Position::Within)),
-            ("b/3", None),
-            ("b/2", None),
-            ("b0", Some(Position::Behind)),
+        for (next, is_last) in [
+            (Some("b.\u{10ffff}x"), false),
+            (Some("b/1"), false),
+            (Some("b/\u{10ffff}"), false),
+            (Some("b0"), true),
+            (None, true),
         ] {
-            assert_eq!(cursor.advance(name), position, "{name}");
+            let mut page = FileList::default();
+            page.next = next.map(Box::from);
+            page.invalid_names = [&b"b/\xff"[..], b"b.\xff", b"b0\n"].map(Box::from).into();
+            let listed = cursor.take(page);
+            assert_eq!((listed.is_last, cursor.after()), (is_last, next.unwrap_or_default()));
+            let message = listed.invalid.message();
+            let expected = "1 name that cannot be stored here was left out: b/\u{fffd}";
+            assert_eq!(message.as_deref(), Some(expected));
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::client::GaveUp;
 use super::run::RunEnd;
 use crate::failure::{CommandResult, Failure};
+use crate::peer_lines::{Admission, DEFAULT_LINES_PER_SECOND, LineKind, PeerLines};
 use crate::term::terminal::{FileProgress, ProgressBars, Terminal, TotalProgress};
 use crate::term::units::ByteSize;
 
@@ -81,7 +82,7 @@ pub(super) enum FileEnd<'a> {
     Transferred(&'a [u8; 32]),
     /// The file failed for good, for this reason.
     Failed(String),
-    /// The file failed for this reason, which may be gone in the next run.
+    /// The file failed for this reason, which may be gone in a later run.
     FailedForNow(String),
     /// The run ended before the file was transferred, for this reason.
     Unfinished(&'a str),
@@ -94,6 +95,8 @@ pub(crate) struct TransferReport {
     style: ReportStyle,
     terminal: Terminal,
     bars: ProgressBars,
+    /// The limit on the lines about failed transfers: a server can cause any number of them.
+    failure_lines: PeerLines,
     started: Instant,
     counts: Counts,
 }
@@ -121,9 +124,12 @@ struct Counts {
     /// The number of transferred files that the receiver already had.
     #[serde(skip)]
     already_there: u64,
-    /// The number of failed files that may succeed in the next run.
+    /// The number of failed files that may succeed in a later run.
     #[serde(skip)]
     failed_for_now: u64,
+    /// True exactly when the server did not list files, and may list them in a later run.
+    #[serde(skip)]
+    is_unlisted_for_now: bool,
 }
 
 /// The JSON line of a file.
@@ -157,7 +163,10 @@ impl TransferReport {
     pub(super) fn new(direction: Direction, style: ReportStyle, terminal: Terminal) -> Self {
         let bars = ProgressBars::new(terminal.clone());
         let started = Instant::now();
-        Self { direction, style, terminal, bars, started, counts: Counts::default() }
+        let failure_lines = PeerLines::new();
+        failure_lines.limit(DEFAULT_LINES_PER_SECOND, started);
+        let counts = Counts::default();
+        Self { direction, style, terminal, bars, failure_lines, started, counts }
     }
 
     /// Replaces the summary by lines, for a run that goes on until an interruption.
@@ -185,7 +194,8 @@ impl TransferReport {
     /// Announces a file to transfer.
     pub(crate) fn expect_file(&mut self, bytes: u64) {
         self.counts.expected_files += 1;
-        self.counts.expected_bytes += bytes;
+        // The sizes are those that a server lists.
+        self.counts.expected_bytes = self.counts.expected_bytes.saturating_add(bytes);
     }
 
     /// Adds a file that is skipped on purpose.
@@ -209,21 +219,27 @@ impl TransferReport {
         self.counts.has_unknown = true;
     }
 
+    /// Notes that the server did not list files, and may list them in a later run.
+    pub(super) fn add_unlisted_for_now(&mut self) {
+        self.counts.is_unlisted_for_now = true;
+    }
+
     /// Adds a file that has ended, with its last attempt.
     pub(super) fn add(&mut self, name: &str, attempt: &Attempt<'_>, end: &FileEnd<'_>) {
-        self.counts.sent_bytes += attempt.sent_bytes();
+        let counts = &mut self.counts;
+        counts.sent_bytes = counts.sent_bytes.saturating_add(attempt.sent_bytes());
         match end {
             FileEnd::Transferred(_) => {
-                self.counts.files += 1;
-                self.counts.bytes += attempt.transferred_bytes();
-                self.counts.already_there += u64::from(was_there_already(attempt));
+                counts.files += 1;
+                counts.bytes = counts.bytes.saturating_add(attempt.transferred_bytes());
+                counts.already_there += u64::from(was_there_already(attempt));
             }
-            FileEnd::Failed(_) => self.counts.failed += 1,
+            FileEnd::Failed(_) => counts.failed += 1,
             FileEnd::FailedForNow(_) => {
-                self.counts.failed += 1;
-                self.counts.failed_for_now += 1;
+                counts.failed += 1;
+                counts.failed_for_now += 1;
             }
-            FileEnd::Unfinished(_) => self.counts.left += 1,
+            FileEnd::Unfinished(_) => counts.left += 1,
         }
         match (end, self.style) {
             (_, ReportStyle::Json) => self.terminal.json(&FileLine::new(name, attempt, end)),
@@ -233,7 +249,9 @@ impl TransferReport {
             (FileEnd::Transferred(_), ReportStyle::Quiet | ReportStyle::Summary) => {}
             (FileEnd::Failed(why) | FileEnd::FailedForNow(why), _) => {
                 let verb = self.direction.participle();
-                self.terminal.error(&format!("not {verb}: {}: {why}", Escaped(name)));
+                let line = format!("not {verb}: {}: {why}", Escaped(name));
+                // No peer has caused the failure of a file without an attempt.
+                self.show_failure(&line, attempt.progress.is_some());
             }
             (FileEnd::Unfinished(_), _) => {
                 let size = attempt.progress.and_then(TransferHandle::size);
@@ -243,6 +261,24 @@ impl TransferReport {
                 });
                 self.terminal.error(&format!("not finished: {}{how_far}", Escaped(name)));
             }
+        }
+    }
+
+    /// Shows a line about a file that failed. If there are too many that peers have caused, it is
+    /// only counted.
+    fn show_failure(&self, line: &str, is_of_peer: bool) {
+        let lines = &self.failure_lines;
+        let admit = || lines.admit(LineKind::Failed, line.as_bytes(), Instant::now());
+        if !is_of_peer || admit() == Admission::Shown {
+            self.show_hidden_failures();
+            self.terminal.error(line);
+        }
+    }
+
+    /// Shows the number of failures that have no line.
+    fn show_hidden_failures(&self) {
+        for (_, line) in self.failure_lines.take_hidden().summary() {
+            self.terminal.error(&line);
         }
     }
 
@@ -266,11 +302,11 @@ impl TransferReport {
     /// Shows the progress of the files in flight, and of all files if they are known.
     pub(super) fn show(&mut self, in_flight: &[FileProgress<'_>]) {
         if self.counts.expected_files > 0 {
-            let moving: u64 = in_flight.iter().map(|file| file.handle.transferred_bytes()).sum();
+            let moving = in_flight.iter().map(|file| file.handle.transferred_bytes());
             self.bars.show_total(TotalProgress {
                 finished_files: self.counts.files + self.counts.failed,
                 expected_files: self.counts.expected_files,
-                transferred_bytes: self.counts.bytes + moving,
+                transferred_bytes: moving.fold(self.counts.bytes, u64::saturating_add),
                 expected_bytes: self.counts.expected_bytes,
             });
         }
@@ -282,6 +318,7 @@ impl TransferReport {
     /// Ends the report, and returns the result of the command.
     pub(crate) fn close(&mut self, end: &RunEnd) -> CommandResult {
         self.bars.clear();
+        self.show_hidden_failures();
         let missing = self.counts.failed + self.counts.left;
         let all = self.counts.files + missing;
         match self.style {
@@ -296,27 +333,33 @@ impl TransferReport {
         if self.counts.has_unknown {
             what.push_str(", and the server's list was not read to its end");
         }
-        let again = "run the same command again to resume";
+        let for_reasons = "for the reasons above";
+        let again = "; run the same command again to resume";
+        let may_succeed_later = self.counts.failed_for_now > 0 || self.counts.is_unlisted_for_now;
+        let again_if_later = if may_succeed_later { again } else { "" };
         match end {
-            RunEnd::NotAllFound(failure) if missing == 0 => Err(failure.clone()),
+            RunEnd::NotAllFound(failure) if missing == 0 && !may_succeed_later => {
+                Err(failure.clone())
+            }
+            RunEnd::NotAllFound(failure) if missing == 0 => {
+                Err(Failure::runtime(format!("{failure}{again}")))
+            }
             RunEnd::NotAllFound(failure) => {
-                Err(Failure::runtime(format!("{failure}; {what}, for the reasons above")))
+                let text = format!("{failure}; {what}, {for_reasons}{again_if_later}");
+                Err(Failure::runtime(text))
             }
             RunEnd::Complete if missing == 0 => Ok(()),
             RunEnd::Interrupted if missing == 0 && !self.counts.has_unknown => Ok(()),
-            RunEnd::Complete if self.counts.failed_for_now > 0 => {
-                Err(Failure::runtime(format!("{what}, for the reasons above; {again}")))
+            RunEnd::Complete => {
+                Err(Failure::runtime(format!("{what}, {for_reasons}{again_if_later}")))
             }
-            RunEnd::Complete => Err(Failure::runtime(format!("{what}, for the reasons above"))),
-            RunEnd::Interrupted => {
-                Err(Failure::interrupted(format!("interrupted: {what}; {again}")))
-            }
+            RunEnd::Interrupted => Err(Failure::interrupted(format!("interrupted: {what}{again}"))),
             RunEnd::GaveUp(GaveUp::NeverConnected(why)) => Err(Failure::runtime(why)),
-            RunEnd::GaveUp(GaveUp::ForGood(why)) if self.counts.failed_for_now == 0 => {
-                Err(Failure::runtime(format!("{why}; {what}")))
+            RunEnd::GaveUp(GaveUp::ForGood(why)) => {
+                Err(Failure::runtime(format!("{why}; {what}{again_if_later}")))
             }
-            RunEnd::GaveUp(GaveUp::ForGood(why) | GaveUp::Lost(why)) => {
-                Err(Failure::runtime(format!("{why}; {what}; {again}")))
+            RunEnd::GaveUp(GaveUp::Lost(why)) => {
+                Err(Failure::runtime(format!("{why}; {what}{again}")))
             }
         }
     }

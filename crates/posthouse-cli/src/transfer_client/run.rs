@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use posthouse::{
-    Destination, Directory, FileEntry, FinishedTransfer, PeerId, Source, Target, TransferError,
+    Destination, Directory, FileList, FinishedTransfer, PeerId, Source, TransferError,
     TransferErrorKind, TransferHandle,
 };
 
-use super::client::{Event, FileClient, GaveUp, Page};
+use super::client::{Event, FileClient, GaveUp, NotListed, Page, is_disconnected};
 use super::report::{Attempt, Direction, FileEnd, TransferReport};
 use super::{earliest, pause_after};
 use crate::failure::Failure;
@@ -68,13 +68,7 @@ pub(crate) trait JobSource {
 
     /// Takes the wanted page, or the reason why the server does not send it. Announces the files to
     /// the report.
-    fn on_page(
-        &mut self,
-        _page: Result<Vec<FileEntry>, String>,
-        _server: &Target,
-        _report: &mut TransferReport,
-    ) {
-    }
+    fn on_page(&mut self, _page: Result<FileList, NotListed>, _report: &mut TransferReport) {}
 
     /// Returns true if the source knows all its jobs.
     fn is_complete(&self) -> bool {
@@ -378,8 +372,10 @@ impl Run<'_> {
 
     fn on_page(&mut self, page: Page) {
         let now = Instant::now();
-        // The answer to a request over a lost connection is not needed: the request is repeated.
-        if self.page != PageRequest::InFlight {
+        // The answer to a request over a lost connection is not needed: the request is repeated,
+        // unless `Event::Disconnected` ends the run.
+        let is_lost = page.as_ref().is_err_and(is_disconnected);
+        if self.page != PageRequest::InFlight || is_lost {
             return;
         }
         let page = match page {
@@ -391,10 +387,16 @@ impl Run<'_> {
                 self.page = PageRequest::Waiting(self.client.backoff.next_attempt_at(now));
                 return;
             }
-            Err(error) => Err(self.client.why_not_listed(&error)),
+            Err(error) => {
+                let not_listed = self.client.not_listed(&error);
+                if not_listed.may_succeed_later {
+                    self.report.add_unlisted_for_now();
+                }
+                Err(not_listed)
+            }
         };
         self.page = PageRequest::Waiting(now);
-        self.source.on_page(page, &self.client.target, self.report);
+        self.source.on_page(page, self.report);
     }
 
     fn on_finished(&mut self, transfer: &FinishedTransfer) -> Result<(), GaveUp> {
@@ -429,7 +431,7 @@ impl Run<'_> {
         let now = Instant::now();
         let job = &mut self.jobs[index];
         match error.kind() {
-            TransferErrorKind::Disconnected => {
+            TransferErrorKind::Disconnected if is_disconnected(error) => {
                 job.state = JobState::Waiting(now);
                 return Ok(());
             }
@@ -444,11 +446,12 @@ impl Run<'_> {
             return Ok(());
         }
         let job = self.jobs.remove(index);
-        if error.is_passing() {
-            let end = FileEnd::FailedForNow(error.to_string());
-            self.report.add(&job.file.name, attempt, &end);
-        } else {
-            self.report.add(&job.file.name, attempt, &FileEnd::Failed(error.to_string()));
+        let end = match error.may_succeed_later() {
+            true => FileEnd::FailedForNow(error.to_string()),
+            false => FileEnd::Failed(error.to_string()),
+        };
+        self.report.add(&job.file.name, attempt, &end);
+        if !error.is_passing() {
             // A server that rejects files is reachable.
             self.client.on_progress();
         }
@@ -499,7 +502,7 @@ impl Run<'_> {
 
 /// Returns true if a job that failed this many times with this error should be retried.
 fn is_worth_a_retry(error: &TransferError, failed: u32) -> bool {
-    let changed =
-        matches!(error.kind(), TransferErrorKind::Changed | TransferErrorKind::HashDiffers);
+    use TransferErrorKind as Kind;
+    let changed = matches!(error.kind(), Kind::Changed | Kind::Replaced | Kind::HashDiffers);
     error.is_passing() && (!changed || failed < MAX_CHANGED_ATTEMPTS)
 }

@@ -2,8 +2,8 @@
 //!
 //! If a tool is missing, its test is skipped, and `cargo xtask test` reports that.
 
-use std::io::Write as _;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 
 use super::harness::serve;
@@ -79,4 +79,60 @@ fn a_python_client_proves_its_key_and_is_refused_with_another() {
     if let Some((success, said)) = python(address, &["--hello", "--key", wrong.text()]) {
         assert!(!success && said.contains("bye 5"), "{said}");
     }
+}
+
+/// Returns the client of PROTOCOL.md, which connects to this port and has no key.
+fn client_of_the_protocol(port: u16) -> String {
+    let text = include_str!("../../../../PROTOCOL.md");
+    let (_, code) = text.split_once("```python\n").expect("there is a client");
+    let (code, _) = code.split_once("```").expect("the client ends");
+    let replace = |code: &str, from: &str, to: &str| {
+        assert!(code.contains(from), "{from} in {code}");
+        code.replace(from, to)
+    };
+    let code = replace(code, "KEY = b\"0123456789abcdef\"", "KEY = b\"\"");
+    replace(&code, "(\"localhost\", 9990)", &format!("(\"127.0.0.1\", {port})"))
+}
+
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let length = 1 + payload.len() as u32;
+    [&length.to_le_bytes()[..], &[kind], payload].concat()
+}
+
+fn read_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 5];
+    stream.read_exact(&mut head).expect("a frame of the client");
+    let [length @ .., kind] = head;
+    let mut payload = vec![0; u32::from_le_bytes(length) as usize - 1];
+    stream.read_exact(&mut payload).expect("the payload of the client");
+    (kind, payload)
+}
+
+/// Serves one client, with a pong that nobody asked for, and a frame that may be skipped, before
+/// each message. Returns the kinds of the client's frames after its hello.
+fn serve_with_pongs(listener: &TcpListener) -> Vec<u8> {
+    let (mut stream, _) = listener.accept().expect("the client connects");
+    let (kind, mut answer) = read_frame(&mut stream);
+    assert_eq!(kind, 4, "a hello");
+    answer[38] = 0x80;
+    let mut out = frame(4, &answer);
+    for message in [frame(0, b"hello"), frame(9, b"\x07\0\0\0\0\x21noon")] {
+        out.extend([frame(16, b"12345678"), frame(17, &[0; 8]), frame(31, b"")].concat());
+        out.extend(message);
+    }
+    stream.write_all(&out).expect("the client takes the output");
+    (0..4).map(|_| read_frame(&mut stream).0).collect()
+}
+
+#[cfg_attr(windows, ignore = "Wine: there is no Python for Windows here")]
+#[test]
+fn the_client_of_the_protocol_skips_pongs_that_it_did_not_ask_for() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let server = std::thread::spawn(move || serve_with_pongs(&listener));
+    let Some(output) = run("python3", &["-c", &client_of_the_protocol(port)], "") else { return };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expected = "(0, b'hello')\n(9, b'\\x07\\x00\\x00\\x00\\x00!noon')\n";
+    assert_eq!(said, expected, "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(server.join().expect("the server ends"), [0, 17, 8, 17]);
 }

@@ -33,6 +33,24 @@ pub(crate) struct ClientFrame {
     pub(crate) rest: Vec<u8>,
 }
 
+/// An entry of a list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listed<'a> {
+    name: &'a [u8],
+    size: u64,
+    flags: u8,
+}
+
+impl<'a> Listed<'a> {
+    pub(crate) fn file<N: AsRef<[u8]> + ?Sized>(name: &'a N, size: u64) -> Self {
+        Self { name: name.as_ref(), size, flags: 0 }
+    }
+
+    pub(crate) fn directory(name: &'a str) -> Self {
+        Self { name: name.as_bytes(), size: 0, flags: 2 }
+    }
+}
+
 /// Starts a server that says hello and passes each later frame about files to `answer`, until that
 /// returns false or the client ends. Each connection gets a clone of `answer`.
 pub(crate) fn hostile_server(
@@ -107,15 +125,20 @@ impl HostileConnection {
 
     /// Lists files of one byte; others follow, unless there are none.
     pub(crate) fn list(&mut self, id: u32, names: &[impl AsRef<str>]) {
+        let entries = names.iter().map(|name| Listed::file(name.as_ref(), 1));
+        self.list_page(id, !names.is_empty(), &entries.collect::<Vec<_>>());
+    }
+
+    /// Lists these entries; `more` says whether others follow.
+    pub(crate) fn list_page(&mut self, id: u32, more: bool, entries: &[Listed<'_>]) {
         let mut page = id.to_le_bytes().to_vec();
-        page.push(u8::from(!names.is_empty()));
-        for name in names {
-            let name = name.as_ref();
-            page.extend_from_slice(&1_u64.to_le_bytes());
+        page.push(u8::from(more));
+        for Listed { name, size, flags } in entries {
+            page.extend_from_slice(&size.to_le_bytes());
             page.extend_from_slice(&0_i64.to_le_bytes());
-            page.extend_from_slice(&[0xff, 0xff, 0]);
+            page.extend_from_slice(&[0xff, 0xff, *flags]);
             page.extend_from_slice(&(name.len() as u16).to_le_bytes());
-            page.extend_from_slice(name.as_bytes());
+            page.extend_from_slice(name);
         }
         self.say(LISTED, &page);
     }

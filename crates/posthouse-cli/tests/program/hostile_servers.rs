@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use super::file_server::files;
 use super::harness::{Program, ProgramOutput, TEST_TIMEOUT};
 use super::hostile_file_server::{
-    ABORT, ACCEPT, BYE, CHUNK, ClientFrame, DONE, GET, HostileConnection, LIST, LISTED, OFFER,
-    hostile_server, pages,
+    ABORT, ACCEPT, BYE, CHUNK, ClientFrame, DONE, GET, HostileConnection, LIST, LISTED, Listed,
+    OFFER, hostile_server, pages,
 };
 use super::tempdir::TemporaryDirectory;
 
@@ -72,11 +72,23 @@ fn a_list_without_end_is_read_only_as_fast_as_its_files_are_got() {
     let ended = client.finish().expect(1);
     let last = ended.stderr.lines().last().unwrap();
     assert!(last.starts_with("error: 15000 of 15000 files not received"), "{last}");
+    check_failure_lines(&ended.stderr);
     let state = state.lock().unwrap();
     assert!(state.most_waiting < MAX_WAITING_NAMES, "{} names at once", state.most_waiting);
     assert!(state.got == state.listed, "each name is got once, in order");
     #[cfg(target_os = "linux")]
     assert!(peak_memory_bytes < 64 << 20, "{peak_memory_bytes} bytes");
+}
+
+/// Fails unless every one of 15,000 failures is shown or counted, and most are only counted.
+fn check_failure_lines(stderr: &str) {
+    let is_shown = |line: &&str| line.starts_with("not received: ");
+    let shown = stderr.lines().filter(is_shown).count();
+    let counts =
+        stderr.lines().filter_map(|line| line.strip_suffix(" more transfers failed, not shown"));
+    let hidden: usize = counts.map(|count| count.parse::<usize>().unwrap()).sum();
+    assert_eq!(shown + hidden, 15_000);
+    assert!((1_000..5_000).contains(&shown), "{shown} lines");
 }
 
 /// Runs a command against a server, in a directory `to` in a directory of the test; fails if the
@@ -108,24 +120,104 @@ fn names_that_lead_elsewhere_are_not_got() {
             LIST if frame.rest.is_empty() => connection.list(frame.id, &names),
             LIST => connection.list(frame.id, &[""; 0]),
             // The offer has a name of its own, and is a file without bytes.
-            GET => {
-                connection.offer(frame.id, 0, 0, "elsewhere/evil");
-            }
-            ACCEPT => {
-                let hash = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
-                let byte = |at: usize| u8::from_str_radix(&hash[2 * at..2 * at + 2], 16).unwrap();
-                let hash: Vec<u8> = (0..32).map(byte).collect();
-                connection.say(DONE, &[&frame.id.to_le_bytes(), &hash[..]].concat());
-            }
-            _ => {}
+            _ => give_empty(connection, &frame, "elsewhere/evil"),
         }
         true
     };
+    let text = "error: 6 names that cannot be stored here were left out, first ../evil\n";
     let (listed, _) = run_against(&["list"], answer.clone());
-    assert_eq!(listed.expect(0).stdout, "           1  1970-01-01T00:00:00Z  good\n");
+    let listed = listed.expect(1);
+    assert_eq!(listed.stdout, "           1  1970-01-01T00:00:00Z  good\n");
+    assert_eq!(listed.stderr, text);
     let (got, names) = run_against(&["get", "--all"], answer);
-    got.expect(0);
+    assert_eq!(got.expect(1).stderr, text);
     assert_eq!(names, ["good", "own"]);
+}
+
+/// Answers a get with an empty file of this name, and completes the transfer.
+fn give_empty(connection: &mut HostileConnection, frame: &ClientFrame, name: &str) {
+    match frame.kind {
+        GET => {
+            connection.offer(frame.id, 0, 0, name);
+        }
+        ACCEPT => {
+            let hash = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+            let byte = |at: usize| u8::from_str_radix(&hash[2 * at..2 * at + 2], 16).unwrap();
+            let hash: Vec<u8> = (0..32).map(byte).collect();
+            connection.say(DONE, &[&frame.id.to_le_bytes(), &hash[..]].concat());
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn a_page_without_files_is_not_the_end_of_a_list() {
+    // Pages of directories and of invalid names, each followed by others, and one file.
+    let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
+        let id = frame.id;
+        match (frame.kind, &frame.rest[..]) {
+            (LIST, b"d/c:d") => connection.list_page(id, false, &[Listed::file("d/good", 1)]),
+            (LIST, b"d/b") => connection.list_page(id, true, &[Listed::file("d/c:d", 1)]),
+            (LIST, _) => {
+                connection.list_page(id, true, &["d/a", "d/b"].map(Listed::directory));
+            }
+            _ => give_empty(connection, &frame, "x"),
+        }
+        true
+    };
+    let text = "error: 1 name that cannot be stored here was left out: d/c:d\n";
+    for what in ["--all", "d"] {
+        let (got, names) = run_against(&["get", what], answer);
+        assert_eq!(got.expect(1).stderr, text);
+        assert_eq!(names, ["d/good", "own"]);
+    }
+    let (listed, _) = run_against(&["list", "d/"], answer);
+    let listed = listed.expect(1);
+    assert_eq!(listed.stdout, "           1  1970-01-01T00:00:00Z  d/good\n");
+    assert_eq!(listed.stderr, text);
+}
+
+#[test]
+fn invalid_names_are_told_beside_other_failures_and_are_no_file() {
+    let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
+        let id = frame.id;
+        match frame.kind {
+            LIST => {
+                let page = [Listed::file("d/\u{1b}", 1), Listed::file(b"d/\xff", 1)];
+                connection.list_page(id, false, &page);
+            }
+            _ => connection.abort(id, 7, ""),
+        }
+        true
+    };
+    let text = "2 names that cannot be stored here were left out, first d/\\u{1b}";
+    let (got, _) = run_against(&["get", "d"], answer);
+    assert_eq!(got.expect(1).stderr, format!("error: {text}\n"));
+    // Nobody has asked for the names outside of the prefix.
+    let (listed, _) = run_against(&["list", "c"], answer);
+    assert_eq!(listed.expect(0).stderr, "");
+    let (got, _) = run_against(&["get", "d", "d.txt"], answer);
+    let got = got.expect(1);
+    let last = got.stderr.lines().last().unwrap();
+    assert!(last.starts_with(&format!("error: {text}; 1 of 1 file not received")), "{got:#?}");
+}
+
+#[test]
+fn the_sum_of_the_sizes_in_a_list_has_no_overflow() {
+    let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
+        let largest = |name| Listed::file(name, u64::MAX >> 1);
+        match frame.kind {
+            LIST => connection.list_page(frame.id, false, &["a", "b", "c"].map(largest)),
+            _ => connection.abort(frame.id, 7, ""),
+        }
+        true
+    };
+    let (listed, _) = run_against(&["list"], answer);
+    assert_eq!(listed.expect(0).stdout.lines().count(), 3);
+    let (got, _) = run_against(&["get", "--all"], answer);
+    let got = got.expect(1);
+    let last = got.stderr.lines().last().unwrap();
+    assert!(last.starts_with("error: 3 of 3 files not received"), "{got:#?}");
 }
 
 #[test]
@@ -142,7 +234,7 @@ fn a_list_that_does_not_ascend_is_an_error() {
             let (ended, names) = run_against(command, answer);
             let ended = ended.expect(1);
             let last = ended.stderr.lines().last().unwrap();
-            assert!(last.contains("violates the protocol: the names in its list"), "{ended:#?}");
+            assert!(last.contains("the names in the list of the peer do not ascend"), "{ended:#?}");
             assert_eq!(names, ["own"]);
         }
     }
@@ -165,6 +257,82 @@ fn a_list_that_ends_with_a_refusal_is_an_error_also_for_a_directory() {
         let last = ended.stderr.lines().last().unwrap();
         assert!(last.contains("does not list its files"), "{ended:#?}");
         assert!(last.contains("no more; 1 of 1 file not received"), "{ended:#?}");
+    }
+}
+
+#[test]
+fn a_failed_look_up_does_not_end_the_others() {
+    let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
+        match (frame.kind, &frame.rest[..]) {
+            (LIST, b"d/a") => connection.abort(frame.id, 1, "no more"),
+            (LIST, after) if after.starts_with(b"d.") => connection.list(frame.id, &["d/a"]),
+            (LIST, after) if after.starts_with(b"y.") => connection.abort(frame.id, 11, "bad"),
+            (LIST, _) => connection.list(frame.id, &[""; 0]),
+            _ => give_empty(connection, &frame, "x"),
+        }
+        true
+    };
+    let (ended, names) = run_against(&["get", "d", "x", "y", "z"], answer);
+    let ended = ended.expect(1);
+    assert_eq!(names, ["d/a", "own", "x", "z"]);
+    let last = ended.stderr.lines().last().unwrap();
+    assert!(last.starts_with("error: d: 127.0.0.1:"), "{ended:#?}");
+    assert!(last.contains("no more; y: 127.0.0.1:"), "{ended:#?}");
+}
+
+#[test]
+fn a_list_that_fails_for_now_is_no_reason_to_take_a_name_for_a_file() {
+    let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
+        match frame.kind {
+            LIST => connection.abort(frame.id, 5, "later"),
+            _ => connection.abort(frame.id, 7, ""),
+        }
+        true
+    };
+    let (ended, _) = run_against(&["get", "d", "--retry=0"], answer);
+    let ended = ended.expect(1);
+    assert!(ended.stderr.starts_with("error: d: 127.0.0.1:"), "{ended:#?}");
+    assert!(ended.stderr.contains("does not list its files: the peer reports: busy"), "{ended:#?}");
+}
+
+/// The codes that PROTOCOL.md marks as `later`.
+const LATER_CODES: [u16; 12] = [3, 4, 5, 6, 9, 10, 12, 14, 15, 16, 18, 13];
+
+#[test]
+fn a_failure_that_may_be_gone_later_has_the_advice_to_run_again() {
+    let others = (0..=21).filter(|code| !LATER_CODES.contains(code));
+    for code in others.chain(LATER_CODES) {
+        let answer = move |connection: &mut HostileConnection, frame: ClientFrame| {
+            match frame.kind {
+                LIST => connection.list(frame.id, &[""; 0]),
+                _ => connection.abort(frame.id, code, ""),
+            }
+            true
+        };
+        let (ended, _) = run_against(&["get", "x", "--retry=0"], answer);
+        let ended = ended.expect(1);
+        let has_advice = ended.stderr.ends_with("run the same command again to resume\n");
+        assert_eq!(has_advice, LATER_CODES.contains(&code), "code {code}: {ended:#?}");
+        // The same for the list of all files.
+        let answer = move |connection: &mut HostileConnection, frame: ClientFrame| {
+            connection.abort(frame.id, code, "");
+            true
+        };
+        let (ended, _) = run_against(&["get", "--all", "--retry=0"], answer);
+        let ended = ended.expect(1);
+        assert!(ended.stderr.starts_with("error: 127.0.0.1:"), "code {code}: {ended:#?}");
+        let has_advice = ended.stderr.ends_with("run the same command again to resume\n");
+        assert_eq!(has_advice, LATER_CODES.contains(&code), "code {code}: {ended:#?}");
+    }
+}
+
+#[test]
+fn a_connection_that_is_lost_before_the_first_page_can_be_resumed() {
+    for what in ["d", "--all"] {
+        let (ended, _) = run_against(&["get", what, "--retry=0"], |_, _| false);
+        let ended = ended.expect(1);
+        assert!(ended.stderr.starts_with("error: lost the connection to"), "{ended:#?}");
+        assert!(ended.stderr.contains("run the same command again to resume"), "{ended:#?}");
     }
 }
 
@@ -207,20 +375,28 @@ fn what_nobody_asked_for_changes_nothing() {
             assert_eq!(names, ["own"], "kind {kind}");
         }
     }
+    // The list is answered after each of them was.
     let aborts = Arc::new(Mutex::new(0));
     let counted = aborts.clone();
+    let mut list = 0;
     let answer = move |connection: &mut HostileConnection, frame: ClientFrame| {
         match frame.kind {
             LIST => {
+                list = frame.id;
                 for _ in 0..10 {
                     connection.offer(0, 5, 0, "evil");
                     connection.offer(0, 0, 2, "directory");
                 }
                 connection.say(GET, &about(1000, b"own"));
                 connection.say(LIST, &about(1002, b""));
-                connection.list(frame.id, &[""; 0]);
             }
-            ABORT => *counted.lock().unwrap() += 1,
+            ABORT => {
+                let mut count = counted.lock().unwrap();
+                *count += 1;
+                if *count == 22 {
+                    connection.list(list, &[""; 0]);
+                }
+            }
             _ => {}
         }
         true
@@ -228,47 +404,74 @@ fn what_nobody_asked_for_changes_nothing() {
     let (ended, names) = run_against(&["get", "--all"], answer);
     ended.expect(0);
     assert_eq!(names, ["own"]);
-    assert!(*aborts.lock().unwrap() <= 22);
+    assert_eq!(*aborts.lock().unwrap(), 22);
+}
+
+/// An answer to a get or to an accept.
+type Answer = fn(&mut HostileConnection, u32);
+
+/// Completes a file with a hash that is wrong.
+fn done(connection: &mut HostileConnection, id: u32) {
+    connection.say(DONE, &[&id.to_le_bytes(), &[7; 32][..]].concat());
+}
+
+fn offer(connection: &mut HostileConnection, get: u32, size: u64, flags: u8) {
+    connection.offer(get, size, flags, "x");
+}
+
+fn offer_one_byte(connection: &mut HostileConnection, get: u32) {
+    offer(connection, get, 1, 0);
+}
+
+fn chunk(connection: &mut HostileConnection, id: u32, bytes: &[u8]) {
+    connection.say(CHUNK, &[&id.to_le_bytes(), bytes].concat());
 }
 
 #[test]
 fn wrong_answers_fail_their_file_and_show_nothing_that_moves_the_cursor() {
-    type Answer = fn(&mut HostileConnection, &ClientFrame);
-    let answers: [(Answer, &str); 5] = [
-        (|connection, get| connection.abort(get.id, 7, "\u{1b}[2J\u{202e}\u{3164}"), "\\u{3164}"),
+    let answers: [(Answer, Answer, &str); 7] = [
+        (
+            |connection, get| connection.abort(get, 7, "\u{1b}[2J\u{202e}\u{3164}"),
+            done,
+            "not received: x: the peer reports: no such file: \\u{1b}[2J\\u{202e}\\u{3164}",
+        ),
         (
             |connection, _| {
                 connection.say(BYE, &[&[6, 0, 0, 0, 0, 0], "\u{1b}]0;\u{ad}".as_bytes()].concat());
             },
-            "\\u{ad}",
+            done,
+            "\\u{1b}]0;\\u{ad}",
         ),
-        // More bytes than were offered, bytes before the accept, another hash.
+        // A chunk before the accept.
         (
             |connection, get| {
-                let id = connection.offer(get.id, 1, 0, "x");
-                connection.say(CHUNK, &[&id.to_le_bytes(), &b"early"[..]].concat());
+                let id = connection.offer(get, 1, 0, "x");
+                chunk(connection, id, b"e");
             },
-            "not received",
+            done,
+            "a frame of kind 12 arrived before the accept",
         ),
+        // More bytes than were offered, then fewer, then another hash.
         (
-            |connection, get| {
-                connection.offer(get.id, u64::MAX >> 1, 2, "x");
-            },
-            "error",
+            offer_one_byte,
+            |connection, id| chunk(connection, id, b"xx"),
+            "the offered file has 1 bytes",
         ),
+        (offer_one_byte, done, "finished after 0 of the 1 offered bytes"),
+        (|connection, get| offer(connection, get, 0, 0), done, "the hashes differ"),
+        // A directory with a size.
         (
-            |connection, get| {
-                connection.offer(get.id, 0, 0, "x");
-            },
-            "not received",
+            |connection, get| offer(connection, get, u64::MAX >> 1, 2),
+            done,
+            "a directory whose size",
         ),
     ];
-    for (wrong, shown) in answers {
+    for (to_get, to_accept, shown) in answers {
         let answer = move |connection: &mut HostileConnection, frame: ClientFrame| {
             match frame.kind {
                 LIST => connection.list(frame.id, &[""; 0]),
-                GET => wrong(connection, &frame),
-                ACCEPT => connection.say(DONE, &[&frame.id.to_le_bytes(), &[7; 32][..]].concat()),
+                GET => to_get(connection, frame.id),
+                ACCEPT => to_accept(connection, frame.id),
                 _ => {}
             }
             true
@@ -281,11 +484,12 @@ fn wrong_answers_fail_their_file_and_show_nothing_that_moves_the_cursor() {
     // A server that confirms a file that it has not got.
     let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
         if frame.kind == OFFER {
-            connection.say(DONE, &[&frame.id.to_le_bytes(), &[7; 32][..]].concat());
+            done(connection, frame.id);
         }
         true
     };
     let (ended, _) = run_against(&["send", "own", "--retry=0"], answer);
     let ended = ended.expect(1);
     assert!(ended.stdout.is_empty(), "{ended:#?}");
+    assert!(ended.stderr.contains("a frame of kind 14 arrived before the accept"), "{ended:#?}");
 }

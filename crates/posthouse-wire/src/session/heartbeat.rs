@@ -88,15 +88,16 @@ impl Heartbeat {
             return Ok(None);
         }
         self.last_sent = now;
-        // A ping that is due soon says as much as a pong.
-        let asks_soon = self.pinged == 0 && silence >= self.interval * 3 / 4;
+        // The bytes in the queue will tell the peer as much as a ping before its time or a pong,
+        // once the line takes them. A ping that is due soon says as much as a pong.
+        let has_nothing = queue == SendQueue::Empty;
+        let asks_soon = has_nothing && self.pinged == 0 && silence >= self.interval * 3 / 4;
         Ok(if now >= self.peer_deadline() || asks_soon {
             self.pinged = if silence < self.interval.saturating_mul(2) { 1 } else { 2 };
             self.serial += 1;
             Some(Beat::Ping(self.serial))
         } else {
-            // The bytes in the queue will tell the peer as much, once the line takes them.
-            (queue == SendQueue::Empty).then_some(Beat::Pong)
+            has_nothing.then_some(Beat::Pong)
         })
     }
 
@@ -173,6 +174,19 @@ mod tests {
         let queue = SendQueue::Empty;
         assert_eq!(heartbeat.handle_deadline(at, queue), Ok(Some(Beat::Ping(1))));
         assert_eq!(heartbeat.handle_deadline(at, queue), Ok(None));
+    }
+
+    #[test]
+    fn bytes_in_the_queue_are_sent_in_place_of_an_early_ping() {
+        for (queue, early) in [(SendQueue::Waiting, None), (SendQueue::Empty, Some(Beat::Ping(1)))]
+        {
+            let mut heartbeat = Heartbeat::new(4 * SECOND, Duration::ZERO);
+            heartbeat.on_activity(SECOND);
+            assert_eq!(heartbeat.handle_deadline(4 * SECOND, queue), Ok(early));
+            // The ping at the end of a heartbeat of silence does not depend on the queue.
+            let due = if early.is_none() { Some(Beat::Ping(1)) } else { None };
+            assert_eq!(heartbeat.handle_deadline(5 * SECOND, queue), Ok(due));
+        }
     }
 
     #[test]

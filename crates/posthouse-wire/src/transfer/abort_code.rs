@@ -27,15 +27,16 @@ pub const DISK: u16 = 10;
 pub const PROTOCOL: u16 = 11;
 /// The other side sent nothing for too long.
 pub const EXPIRED: u16 = 12;
-/// The connection is about to end.
+/// The connection is about to end. Posthouse does not send this code: it says bye.
 pub const GOING_AWAY: u16 = 13;
 /// The quota of the directory has no room for the file.
 pub const QUOTA: u16 = 14;
-/// The receiver drains: it ends what has begun and begins nothing more.
+/// The receiver drains: it ends what has begun and begins nothing more. Posthouse does not send
+/// this code yet.
 pub const DRAINING: u16 = 15;
-/// The directory that receives the files is not there.
+/// The directory that receives the files is not there. Posthouse does not send this code yet.
 pub const NO_INBOX: u16 = 16;
-/// The file system of the receiver cannot store the name.
+/// The file system of the receiver cannot store the name. Posthouse does not send this code yet.
 pub const NAME_UNSTORABLE: u16 = 17;
 /// The file was replaced by another one while it was sent.
 pub const REPLACED: u16 = 18;

@@ -20,6 +20,9 @@ pub enum TransferFailure<E> {
     PrefixDiffers,
     /// A file changed while it was read.
     Changed(&'static str),
+    /// Another file of the same size and time got the name of the file, or the permissions or the
+    /// version of the file changed. The receiver keeps its bytes: the next attempt compares them.
+    Replaced,
     /// The quota has no room for the file.
     NoRoom,
     /// A write succeeded, and the disk stored none of its bytes.
@@ -37,6 +40,7 @@ impl<E> TransferFailure<E> {
             Self::HashDiffers => abort_code::HASH_DIFFERS,
             Self::PrefixDiffers => abort_code::PREFIX_DIFFERS,
             Self::Changed(_) => abort_code::CHANGED,
+            Self::Replaced => abort_code::REPLACED,
             Self::NoRoom => abort_code::QUOTA,
             Self::NothingWritten => abort_code::DISK,
             Self::Given(_) => return None,
@@ -52,7 +56,7 @@ impl<E: fmt::Display> fmt::Display for TransferFailure<E> {
             Self::Exists { bytes: Some(bytes) } => {
                 write!(f, "the existing file has {bytes} bytes")
             }
-            Self::Exists { bytes: None } | Self::HashDiffers => Ok(()),
+            Self::Exists { bytes: None } | Self::HashDiffers | Self::Replaced => Ok(()),
             Self::PrefixDiffers => {
                 f.write_str("the bytes that the receiver holds are not the beginning of the file")
             }

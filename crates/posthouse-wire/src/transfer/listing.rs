@@ -17,16 +17,14 @@ const _: () = assert!(MAX_FILE_NAME_BYTES <= u16::MAX as usize);
 pub struct ListingEntries<'a>(&'a [u8]);
 
 impl<'a> ListingEntries<'a> {
-    /// Checks that each entry is complete and valid. The error is the reason of the first fault.
+    /// Checks that each entry is complete and its description valid. The error is the reason of
+    /// the first fault. The names are not checked: the caller skips entries with invalid names.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, &'static str> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let (entry, after) = split(rest).ok_or("an entry is incomplete")?;
             if let Some(fault) = entry.fault() {
                 return Err(fault);
-            }
-            if !(1..=MAX_FILE_NAME_BYTES).contains(&entry.name.len()) {
-                return Err("an entry has a name that is empty or too long");
             }
             rest = after;
         }
@@ -67,8 +65,8 @@ fn split(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
 ///
 /// # Panics
 ///
-/// Panics if the peer would reject the listing: number 0, a size beyond `i64::MAX`, a name without
-/// bytes.
+/// Panics if the peer would reject the listing (number 0, a size beyond `i64::MAX`), or if an entry
+/// has a name without bytes.
 pub fn encode_listed<'a>(
     id: u32,
     more: bool,
@@ -183,18 +181,24 @@ mod tests {
         assert!(spoilt(18, &[2]), "a directory with bytes");
         assert!(spoilt(19, &[0, 0]), "no name, and a byte too many");
         assert!(spoilt(19, &[2, 0]), "longer than the frame");
-        let long = vec![b'x'; MAX_FILE_NAME_BYTES + 1];
-        for (len, is_malformed) in [(0, true), (1, false), (1024, false), (1025, true)] {
-            let mut payload = vec![3, 0, 0, 0, 0];
-            put(entry(&long[..len]), &mut payload);
-            assert_eq!(
-                parse(Frame { kind: kind::LISTED, payload: &payload }).is_err(),
-                is_malformed
-            );
-        }
         // More, after nothing.
         assert!(parse(Frame { kind: kind::LISTED, payload: &[3, 0, 0, 0, 1] }).is_err());
         assert!(parse(Frame { kind: kind::LISTED, payload: &[3, 0, 0, 0, 2] }).is_ok());
+    }
+
+    #[test]
+    fn an_entry_with_an_invalid_name_is_read_for_the_caller_to_skip() {
+        let long = vec![b'x'; u16::MAX.into()];
+        for name in [&[][..], &[0xff], &long[..1024], &long[..1025], &long] {
+            let mut payload = vec![3, 0, 0, 0, 0];
+            put(entry(name), &mut payload);
+            put(entry(b"next"), &mut payload);
+            let parsed = parse(Frame { kind: kind::LISTED, payload: &payload });
+            let Ok(Some(TransferFrame::Listed { entries, .. })) = parsed else {
+                panic!("a name of {} bytes: {parsed:?}", name.len());
+            };
+            assert_eq!(entries.collect::<Vec<_>>(), [entry(name), entry(b"next")]);
+        }
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub enum DiskOutcome {
     Reopened {
         /// The size and time of the file that has the name now.
         facts: FileFacts,
-        /// Whether it is the file that was offered. Another file may have got its name.
+        /// Whether it is the file that was offered, with the offered permissions and unchanged as
+        /// far as its file system tells. Another file may have got its name.
         same_file: bool,
         /// The hash of the file's content, as in [`Opened`](Self::Opened).
         known: Option<[u8; 32]>,
@@ -123,9 +124,9 @@ impl<K: Copy> Operations<K> {
         self.in_flight.iter().flatten().any(|kind| is_it(*kind))
     }
 
-    /// Returns the number of operations in flight for whose kind `is_it` holds.
-    pub(super) fn count(&self, is_it: impl Fn(K) -> bool) -> usize {
-        self.in_flight.iter().flatten().filter(|kind| is_it(**kind)).count()
+    /// Returns the sum of the bytes that `bytes_of` returns for the operations in flight.
+    pub(super) fn sum_bytes(&self, bytes_of: impl Fn(K) -> usize) -> u64 {
+        self.in_flight.iter().flatten().map(|kind| bytes_of(*kind) as u64).sum()
     }
 
     pub(super) fn numbers(&self) -> impl Iterator<Item = OpNumber> + '_ {

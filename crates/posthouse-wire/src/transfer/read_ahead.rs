@@ -87,15 +87,15 @@ impl ReadAhead {
         self.reads.push_back(Read { offset, bytes, state: ReadState::Probing(number) });
     }
 
-    /// Gives memory to the first read that waits for it; `begin` numbers the operation. Returns
-    /// `None` if no read waits.
+    /// Gives memory to the first read that waits for it; `begin` numbers the operation, which reads
+    /// this number of bytes. Returns `None` if no read waits.
     pub(super) fn grant(
         &mut self,
-        begin: impl FnOnce() -> OpNumber,
+        begin: impl FnOnce(usize) -> OpNumber,
     ) -> Option<(OpNumber, Granted)> {
         let asked = |read: &&mut Read| matches!(read.state, ReadState::Asked);
         let read = self.reads.iter_mut().find(asked)?;
-        let number = begin();
+        let number = begin(read.bytes);
         read.state = ReadState::InFlight(number);
         Some((number, Granted { offset: read.offset, bytes: read.bytes }))
     }
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn granted(reads: &mut ReadAhead, number: u8) -> (u64, usize) {
-        let (_, read) = reads.grant(|| OpNumber(number)).expect("a read that waits for memory");
+        let (_, read) = reads.grant(|_| OpNumber(number)).expect("a read that waits for memory");
         (read.offset, read.bytes)
     }
 
@@ -171,7 +171,7 @@ mod tests {
         reads.ask(0, 2);
         reads.ask(2, 2);
         assert_eq!((granted(&mut reads, 0), granted(&mut reads, 1)), ((0, 2), (2, 2)));
-        assert!(reads.grant(|| OpNumber(2)).is_none());
+        assert!(reads.grant(|_| OpNumber(2)).is_none());
         reads.end(OpNumber(1), b"cd".to_vec());
         assert_eq!(reads.take(|_| panic!("all was read")), Taken::Nothing);
         reads.end(OpNumber(0), b"ab".to_vec());

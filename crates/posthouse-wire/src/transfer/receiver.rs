@@ -33,7 +33,7 @@ use blake3::{Hash, Hasher};
 
 use super::failure::{Tell, TransferFailure};
 use super::operations::{DiskError, DiskOutcome, FilePlace, OpNumber, Operations};
-use super::read_ahead::ReadAhead;
+use super::prefix_hasher::PrefixHasher;
 use super::{
     DeliveryId, EntryKind, MIN_COMPARE_BYTES_PER_SECOND, TransferFrame, TransferViolation,
 };
@@ -42,10 +42,6 @@ use crate::kind;
 pub use actions::{ReceiverAction, ReceiverEvent, ReceiverOp, Room};
 use part::{Credit, Part};
 
-/// The maximum number of bytes that one read for the comparison reads.
-const COMPARE_BYTES: usize = 256 * 1024;
-/// The maximum number of reads that are in flight, or wait for their turn.
-const MAX_READS: usize = 2;
 /// The maximum size of a write in bytes. A write joins chunks up to this size.
 const MAX_WRITE_BYTES: usize = 1024 * 1024;
 
@@ -62,7 +58,8 @@ pub struct ReceiverConfig {
     pub delivery_id: Option<DeliveryId>,
     /// The maximum number of bytes that are in flight or not yet written, at least 1.
     pub window_bytes: u64,
-    /// The number of bytes written since the last sync after which the next sync starts.
+    /// The number of bytes written since the last sync after which the next sync starts, at
+    /// least 1.
     pub sync_bytes: u64,
 }
 
@@ -87,10 +84,15 @@ enum OpKind {
     Count,
     MakeRoom,
     OpenPart,
-    Read,
+    /// A read, and the size of its memory.
+    Read {
+        bytes: usize,
+    },
     Truncate,
     Write,
-    Sync { covers: u64 },
+    Sync {
+        covers: u64,
+    },
     SyncName,
     Publish,
     RemovePart,
@@ -146,12 +148,7 @@ enum RoomState {
 #[derive(Debug)]
 struct Holding {
     source: Source,
-    bytes: u64,
-    hashed: u64,
-    /// The offset of the next read.
-    read_to: u64,
-    reads: ReadAhead,
-    hasher: Hasher,
+    held: PrefixHasher,
     /// The credit with which the receiver accepts, once it has requested memory for it.
     credit: Option<Credit>,
 }
@@ -182,9 +179,10 @@ impl<E> FileReceiver<E> {
     ///
     /// # Panics
     ///
-    /// Panics if `window_bytes` is 0.
+    /// Panics if `window_bytes` or `sync_bytes` is 0.
     pub fn new(config: ReceiverConfig) -> Self {
         assert!(config.window_bytes > 0, "a window of 0 bytes");
+        assert!(config.sync_bytes > 0, "a sync after every 0 bytes");
         let mut receiver = Self {
             config,
             state: State::LookingUp,
@@ -271,7 +269,7 @@ impl<E> FileReceiver<E> {
     pub fn grant(&mut self, memory: Vec<u8>) {
         if let State::Holding(holding) = &mut self.state {
             let operations = &mut self.operations;
-            let granted = holding.reads.grant(|| operations.begin(OpKind::Read));
+            let granted = holding.held.grant(|bytes| operations.begin(OpKind::Read { bytes }));
             if let Some((number, read)) = granted {
                 let op = ReceiverOp::Read { offset: read.offset, bytes: read.bytes, memory };
                 return self.actions.push_back(ReceiverAction::Disk { number, op });
@@ -362,9 +360,11 @@ impl<E> FileReceiver<E> {
         let early = TransferViolation::OutOfTurn { kind: kind::OFFER };
         let State::Moving(moving) = &self.state else { return Err(early) };
         match (moving.source, &self.part) {
-            (Source::Final, _) => self.fail(TransferFailure::Exists { bytes: None }),
+            (Source::Final, _) if self.config.size > 0 => {
+                self.fail(TransferFailure::Exists { bytes: None });
+            }
             (Source::Part, Some(part)) if part.held > 0 && part.is_untouched() => self.truncate(),
-            (Source::Part, _) => return Err(early),
+            (Source::Final | Source::Part, _) => return Err(early),
         }
         Ok(())
     }
@@ -444,8 +444,11 @@ impl<E> FileReceiver<E> {
     /// Returns the number of bytes of memory that reads hold for the comparison.
     pub fn read_bytes(&self) -> u64 {
         match &self.state {
-            State::Holding(holding) => holding.reads.held_bytes(),
-            _ => 0,
+            State::Holding(holding) => holding.held.held_bytes(),
+            _ => self.operations.sum_bytes(|kind| match kind {
+                OpKind::Read { bytes } => bytes,
+                _ => 0,
+            }),
         }
     }
 
@@ -454,7 +457,7 @@ impl<E> FileReceiver<E> {
         let queued = self.part.as_ref().map_or(0, |part| part.queued);
         match &self.state {
             State::Holding(holding) => {
-                holding.credit.as_ref().map_or(0, |credit| credit.promised(holding.bytes))
+                holding.credit.as_ref().map_or(0, |credit| credit.promised(holding.held.bytes()))
             }
             State::Moving(moving) => {
                 let written = self.part.as_ref().map_or(self.config.size, |part| part.written);
@@ -489,28 +492,7 @@ pub enum EndCause {
 
 impl Holding {
     fn boxed(source: Source, bytes: u64) -> Box<Self> {
-        let reads = ReadAhead::default();
-        let hasher = Hasher::new();
-        Box::new(Self { source, bytes, hashed: 0, read_to: 0, reads, hasher, credit: None })
-    }
-
-    fn is_hashed(&self) -> bool {
-        self.hashed == self.bytes
-    }
-
-    /// Adds the reads that may run ahead, and returns their sizes in bytes.
-    fn read_on(&mut self) -> impl Iterator<Item = usize> + use<> {
-        let mut asked = [0; MAX_READS];
-        let mut count = 0;
-        while self.reads.len() < MAX_READS && self.read_to < self.bytes {
-            let left = self.bytes - self.read_to;
-            let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(COMPARE_BYTES);
-            self.reads.ask(self.read_to, bytes);
-            self.read_to += bytes as u64;
-            asked[count] = bytes;
-            count += 1;
-        }
-        asked.into_iter().take(count)
+        Box::new(Self { source, held: PrefixHasher::new(bytes), credit: None })
     }
 }
 

@@ -13,7 +13,8 @@
 //! Otherwise receivers whose memory waits for other files could wait for a place of this one.
 //!
 //! Reads run ahead of the sent chunks, by at most two chunks and never beyond the credit. Chunks
-//! leave in order.
+//! leave in order. The reads for the comparison do not depend on the size of a chunk: otherwise a
+//! peer that accepts only small frames could make them arbitrarily small.
 
 mod actions;
 mod reading;
@@ -29,7 +30,8 @@ use super::failure::{Tell, TransferFailure};
 use super::operations::{
     DiskError, DiskFailure, DiskOutcome, FileFacts, FilePlace, OpNumber, Operations,
 };
-use super::read_ahead::{Content, Piece, ReadAhead, Taken};
+use super::prefix_hasher::{FileEnded, PrefixAction, PrefixHasher};
+use super::read_ahead::{Content, Piece, Taken};
 use super::{MIN_COMPARE_BYTES_PER_SECOND, TransferViolation};
 use crate::kind;
 
@@ -65,7 +67,10 @@ struct OpenedFile {
 enum OpKind {
     Open,
     Reopen,
-    Read,
+    /// A read, and the size of its memory.
+    Read {
+        bytes: usize,
+    },
     Metadata,
 }
 
@@ -160,7 +165,7 @@ impl<E> FileSender<E> {
             (OpKind::Reopen, Err(DiskError { failure: DiskFailure::NotFound, .. })) => {
                 self.fail(TransferFailure::Changed("it disappeared after it was offered"));
             }
-            (OpKind::Read, Ok(DiskOutcome::Read(memory))) => self.on_read(number, memory),
+            (OpKind::Read { .. }, Ok(DiskOutcome::Read(memory))) => self.on_read(number, memory),
             (OpKind::Metadata, Ok(DiskOutcome::Metadata(facts))) => self.on_checked(facts),
             (_, Err(error)) => self.fail(TransferFailure::Given(error.error)),
             (kind, Ok(outcome)) => unreachable!("{kind:?} was answered {outcome:?}"),
@@ -193,12 +198,13 @@ impl<E> FileSender<E> {
     /// Takes the empty memory that a [`Need`](SenderAction::Need) requested.
     pub fn grant(&mut self, memory: Vec<u8>) {
         let operations = &mut self.operations;
-        let reads = match &mut self.state {
-            State::Comparing(comparing) => &mut comparing.reads,
-            State::Sending(sending) => &mut sending.reads,
-            _ => return self.actions.push_back(SenderAction::Free(memory)),
+        let begin = |bytes| operations.begin(OpKind::Read { bytes });
+        let granted = match &mut self.state {
+            State::Comparing(comparing) => comparing.own.grant(begin),
+            State::Sending(sending) => sending.reads.grant(begin),
+            _ => None,
         };
-        self.actions.push_back(match reads.grant(|| operations.begin(OpKind::Read)) {
+        self.actions.push_back(match granted {
             Some((number, read)) => {
                 let op = SenderOp::Read { offset: read.offset, bytes: read.bytes, memory };
                 SenderAction::Disk { number, op }
@@ -324,12 +330,12 @@ impl<E> FileSender<E> {
     /// Returns the number of bytes of memory that reads hold, at most.
     pub fn read_bytes(&self) -> u64 {
         match &self.state {
-            State::Comparing(comparing) => comparing.reads.held_bytes(),
+            State::Comparing(comparing) => comparing.own.held_bytes(),
             State::Sending(sending) => sending.reads.held_bytes(),
-            _ => {
-                let reads = self.operations.count(|kind| kind == OpKind::Read);
-                (reads * self.max_chunk_bytes) as u64
-            }
+            _ => self.operations.sum_bytes(|kind| match kind {
+                OpKind::Read { bytes } => bytes,
+                OpKind::Open | OpKind::Reopen | OpKind::Metadata => 0,
+            }),
         }
     }
 
@@ -415,22 +421,22 @@ impl<E> FileSender<E> {
 
     /// Starts what the receiver has accepted, if the file is the one that was offered.
     fn on_reopened(&mut self, file: OpenedFile, same_file: bool) {
-        if !same_file || self.file.is_none_or(|offered| offered.facts != file.facts) {
-            let text = "it is not the file that was offered, or was modified since";
+        if self.file.is_none_or(|offered| offered.facts != file.facts) {
+            let text = "its size or modification time differs from the offered one";
             return self.fail(TransferFailure::Changed(text));
+        }
+        if !same_file {
+            return self.fail(TransferFailure::Replaced);
         }
         let State::Reopening(Accepted { offset, limit, prefix }) = self.state else {
             return; // the chunks go on, and are hashed, or not, as before
         };
         self.file = Some(file);
-        let hasher = Hasher::new();
         self.state = if offset == 0 {
-            State::Sending(Box::new(Sending::new(0, limit, hasher)))
+            State::Sending(Box::new(Sending::new(0, limit, Hasher::new())))
         } else {
-            let held = offset;
-            let reads = ReadAhead::default();
-            let comparing = Comparing { held, prefix, limit, hashed: 0, read_to: 0, reads, hasher };
-            State::Comparing(Box::new(comparing))
+            let own = PrefixHasher::new(offset);
+            State::Comparing(Box::new(Comparing { own, prefix, limit }))
         };
     }
 
@@ -438,11 +444,17 @@ impl<E> FileSender<E> {
         match &mut self.state {
             State::Sending(sending) => sending.reads.end(number, memory),
             State::Comparing(comparing) => {
-                comparing.reads.end(number, memory);
-                if let Err(failure) = comparing.hash_on(&mut self.actions) {
-                    return self.fail(failure);
+                let actions = &mut self.actions;
+                let result = comparing.own.end(number, memory, |action| {
+                    actions.push_back(match action {
+                        PrefixAction::Free(memory) => SenderAction::Free(memory),
+                        PrefixAction::NeedRest => SenderAction::NeedRest,
+                    });
+                });
+                match result {
+                    Ok(()) => self.compare(),
+                    Err(FileEnded) => self.fail(TransferFailure::Changed("it became shorter")),
                 }
-                self.compare();
             }
             state => unreachable!("a read ended in {state:?}"),
         }
@@ -451,12 +463,12 @@ impl<E> FileSender<E> {
     /// Compares the hashes once all bytes that the receiver holds have been hashed.
     fn compare(&mut self) {
         let State::Comparing(comparing) = &self.state else { return };
-        let Comparing { held, hashed, limit, prefix, .. } = **comparing;
-        if hashed < held {
+        let Comparing { own, prefix, limit } = &**comparing;
+        if !own.is_complete() {
             return;
         }
-        if comparing.hasher.finalize() == prefix {
-            let sending = Sending::new(held, limit, comparing.hasher.clone());
+        if own.hash() == *prefix {
+            let sending = Sending::new(own.bytes(), *limit, own.hasher());
             self.state = State::Sending(Box::new(sending));
         } else if self.attempt == Attempt::First {
             self.attempt = Attempt::Second;
@@ -490,7 +502,9 @@ impl<E> FileSender<E> {
                 since.get_or_insert(now);
             }
             State::Comparing(comparing) => {
-                comparing.read_on(self.max_chunk_bytes, &mut self.actions);
+                while let Some(bytes) = comparing.own.read_on() {
+                    self.actions.push_back(SenderAction::Need(bytes));
+                }
             }
             State::Sending(_) => self.send_on(now, sizes),
             State::Over if self.operations.is_empty() => {
@@ -529,7 +543,8 @@ impl<E> FileSender<E> {
             }
             sending.read_to += bytes as u64;
             if is_unread {
-                let number = self.operations.begin(OpKind::Read);
+                // The memory of one byte is not lent.
+                let number = self.operations.begin(OpKind::Read { bytes: 0 });
                 sending.reads.probe(offset, bytes, number);
                 let op = SenderOp::Probe { offset };
                 self.actions.push_back(SenderAction::Disk { number, op });
@@ -559,12 +574,12 @@ impl<E> FileSender<E> {
         if self.is_ended() {
             return;
         }
-        let mut reads = match std::mem::replace(&mut self.state, State::Over) {
-            State::Comparing(comparing) => comparing.reads,
-            State::Sending(sending) => sending.reads,
-            _ => ReadAhead::default(),
-        };
-        self.actions.extend(reads.clear().map(SenderAction::Free));
+        let actions = &mut self.actions;
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Comparing(mut it) => actions.extend(it.own.clear().map(SenderAction::Free)),
+            State::Sending(mut it) => actions.extend(it.reads.clear().map(SenderAction::Free)),
+            _ => {}
+        }
         self.notify(SenderEvent::Ended { result, tell });
     }
 

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use super::abort_code;
-
-/// A violation of the rules of a transfer by the peer. It ends the transfer, not the connection:
-/// send an abort with [`code`](Self::code). `Display` shows nothing that the peer does not know.
+/// A violation of the rules of a transfer by the peer. It ends the transfer, not the connection,
+/// with an abort of code [`PROTOCOL`](super::abort_code::PROTOCOL). `Display` shows nothing that
+/// the peer does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferViolation {
     /// A second accept of the same offer.
@@ -54,16 +53,6 @@ pub enum TransferViolation {
     },
     /// The receiver confirmed another hash of the whole file than the sender sent.
     OtherHash,
-}
-
-impl TransferViolation {
-    /// Returns the code of the abort that tells the peer.
-    pub fn code(&self) -> u16 {
-        match self {
-            Self::OtherHash => abort_code::HASH_DIFFERS,
-            _ => abort_code::PROTOCOL,
-        }
-    }
 }
 
 impl fmt::Display for TransferViolation {

@@ -44,6 +44,10 @@ impl Fixture {
         let state = lock(&self.budget.state);
         assert!(state.used == 0 && state.by_prefix.is_empty() && state.turns.is_empty());
     }
+
+    fn turns(&self) -> usize {
+        lock(&self.budget.state).turns.len()
+    }
 }
 
 const A: &str = "192.0.2.1";
@@ -151,5 +155,80 @@ fn a_lease_grows_and_shrinks() {
     lease.shrink_to(50);
     assert_eq!(lease.amount(), 31);
     drop(lease);
+    it.assert_empty();
+}
+
+#[test]
+fn a_prefix_has_one_turn_however_often_it_waits_and_leaves() {
+    let it = Fixture::new(100);
+    let held = it.taken(A, 1, 100);
+    let _first = it.waiting(B, 2, 10);
+    for number in 3..20 {
+        drop(it.waiting(C, number, 10));
+        assert_eq!(it.turns(), 1, "the one that left has no turn");
+        let _again = it.waiting(C, number, 10);
+        assert_eq!(it.turns(), 2);
+    }
+    drop(held);
+    assert_eq!(it.notified(), [2]);
+}
+
+#[test]
+fn a_prefix_that_was_granted_and_waits_again_has_one_turn() {
+    let it = Fixture::new(100);
+    let mut held = it.taken(A, 1, 100);
+    let _granted = it.waiting(B, 2, 10);
+    let _first = it.waiting(C, 3, 60);
+    held.shrink_to(80);
+    assert_eq!(it.notified(), [2]);
+    let _again = it.waiting(B, 4, 10);
+    assert_eq!(it.turns(), 2);
+}
+
+#[test]
+fn a_waiter_is_told_once_until_it_has_looked() {
+    let it = Fixture::new(100);
+    let held = it.taken(A, 1, 100);
+    let mut waits = it.waiting(B, 2, 10);
+    it.budget.notify_waiting();
+    it.budget.notify_waiting();
+    assert_eq!(it.notified(), [2]);
+    waits.collect();
+    assert!(waits.is_waiting());
+    it.budget.notify_waiting();
+    assert_eq!(it.notified(), [2]);
+    drop(held);
+    assert_eq!(it.notified(), [2]);
+    waits.collect();
+    assert!(!waits.is_waiting());
+}
+
+#[test]
+fn one_that_waits_already_goes_on_waiting_for_the_first_amount() {
+    let it = Fixture::new(100);
+    let held = it.taken(A, 1, 100);
+    let mut waits = it.waiting(B, 2, 10);
+    assert!(!waits.extend(60));
+    drop(held);
+    waits.collect();
+    assert_eq!((waits.amount(), it.budget.used()), (10, 10));
+    assert!(waits.extend(5));
+    drop(waits);
+    it.assert_empty();
+}
+
+#[test]
+fn one_that_stops_waiting_gives_back_what_it_has_not_collected() {
+    let it = Fixture::new(100);
+    let held = it.taken(A, 1, 100);
+    let mut waits = it.waiting(B, 2, 60);
+    let mut next = it.waiting(C, 3, 60);
+    drop(held);
+    waits.stop_waiting();
+    assert_eq!(it.notified(), [2, 3]);
+    next.collect();
+    waits.collect();
+    assert_eq!((waits.amount(), next.amount(), it.budget.used()), (0, 60, 60));
+    drop((waits, next));
     it.assert_empty();
 }

@@ -67,6 +67,11 @@ impl FileBudgets {
         self.used(Resource::SentFiles) + self.used(Resource::ReceivedFiles)
     }
 
+    /// Returns the part that the connections of one address prefix may have.
+    pub(crate) fn share(&self, resource: Resource) -> u64 {
+        self.0[resource as usize].share()
+    }
+
     fn used(&self, resource: Resource) -> u64 {
         self.0[resource as usize].used()
     }
@@ -86,9 +91,16 @@ impl TransferLeases {
     pub(crate) fn account(&mut self, resource: Resource) -> &mut Account {
         &mut self.0[resource as usize]
     }
+
+    /// Forgets the requests of a slot whose transfer has ended.
+    pub(crate) fn forget(&mut self, slot: u8) {
+        self.0.iter_mut().for_each(|account| account.forget(slot));
+    }
 }
 
 /// The part of one budget.
+///
+/// Its lease waits exactly while slots wait, apart from the moment in which a grant is distributed.
 pub(crate) struct Account {
     lease: Lease,
     /// The slots that wait, each with the amount that it needs.
@@ -116,6 +128,10 @@ impl Account {
     /// until it returns `None`: then nothing waits, or the budget notifies again.
     pub(crate) fn next_granted(&mut self, in_use: u64) -> Option<u8> {
         let (slot, amount) = *self.waiting.front()?;
+        if self.lease.is_waiting() {
+            return None;
+        }
+        // The lease waited for another amount if the slot that was the first has ended.
         if self.lease.amount() < in_use.saturating_add(amount) {
             self.settle(in_use);
             if !self.lease.extend(amount) {
@@ -126,8 +142,82 @@ impl Account {
         Some(slot)
     }
 
+    /// Forgets the requests of a slot. If others wait, the lease keeps its turn for them.
+    fn forget(&mut self, slot: u8) {
+        self.waiting.retain(|(other, _)| *other != slot);
+        if self.waiting.is_empty() {
+            self.lease.stop_waiting();
+        }
+    }
+
     /// Gives back what is not in use. Whoever waits holds nothing that others could need.
     pub(crate) fn settle(&mut self, in_use: u64) {
         self.lease.shrink_to(in_use);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn account(budget: &Arc<FairBudget>, number: u32) -> Account {
+        let address = SocketAddr::from(([192, 0, 2, number as u8], 1));
+        let prefix = AddressPrefix::of(address.into(), 64);
+        let lease = Lease::empty(budget, prefix, PeerId::new(number, 1));
+        Account { lease, waiting: VecDeque::new() }
+    }
+
+    #[test]
+    fn the_requests_of_ended_transfers_are_forgotten() {
+        let budget = FairBudget::new(100, |_| {});
+        let mut other = account(&budget, 1);
+        assert!(other.request(0, 100, 0));
+        let mut account = account(&budget, 2);
+        for slot in 0..100 {
+            assert!(!account.request(slot, 10, 0));
+            account.forget(slot);
+            assert!(account.waiting.is_empty() && !account.lease.is_waiting());
+        }
+        other.settle(0);
+        account.collect();
+        assert_eq!((account.next_granted(0), account.lease.amount(), budget.used()), (None, 0, 0));
+    }
+
+    /// The slot is used again for a transfer that needs more.
+    #[test]
+    fn a_grant_for_an_ended_transfer_is_not_lent_to_the_next_one() {
+        let budget = FairBudget::new(1000, |_| {});
+        let mut other = account(&budget, 1);
+        assert!(other.request(0, 1000, 0));
+        let mut account = account(&budget, 2);
+        assert!(!account.request(7, 10, 0) && !account.request(8, 5, 0));
+        account.forget(7);
+        assert!(!account.request(7, 80, 0));
+        other.settle(930);
+        account.collect();
+        assert_eq!(account.next_granted(0), Some(8));
+        assert_eq!(account.next_granted(5), None, "80 do not fit beside 930");
+        other.settle(0);
+        account.collect();
+        assert_eq!(account.next_granted(5), Some(7));
+        assert_eq!((account.next_granted(85), budget.used()), (None, 85));
+    }
+
+    /// A notification that came too late must not end the wait of the lease.
+    #[test]
+    fn a_late_notification_changes_nothing() {
+        let budget = FairBudget::new(1000, |_| {});
+        let mut account = account(&budget, 1);
+        assert!(account.request(6, 200, 0));
+        assert!(!account.request(7, 100, 200));
+        // The bytes of the first have left, and nobody has settled yet.
+        account.collect();
+        assert_eq!(account.next_granted(0), None);
+        account.settle(0);
+        account.collect();
+        assert_eq!((account.next_granted(0), budget.used()), (Some(7), 100));
+        assert_eq!((account.next_granted(100), account.lease.is_waiting()), (None, false));
     }
 }

@@ -36,7 +36,7 @@ use crate::directory::Directory;
 use crate::id::{FileSequence, Operation};
 use crate::output::Output;
 use crate::transfer::{
-    FileEntry, FinishedTransfer, Reject, TransferError, TransferErrorKind, TransferHandle,
+    FileList, FinishedTransfer, Reject, TransferError, TransferErrorKind, TransferHandle,
 };
 
 use table::TransferState;
@@ -44,8 +44,8 @@ pub(crate) use table::Transfers;
 
 /// The task that gets the entries of a listing, or the error.
 pub(crate) type ListTask =
-    Box<dyn FnOnce(&mut dyn Callbacks, Output<'_>, Entries) -> HandlerResult + Send>;
-type Entries = Result<Vec<FileEntry>, TransferError>;
+    Box<dyn FnOnce(&mut dyn Callbacks, Output<'_>, Listed) -> HandlerResult + Send>;
+type Listed = Result<FileList, TransferError>;
 
 /// A command of a callback.
 pub(crate) enum TransferCommand {
@@ -242,6 +242,7 @@ impl TransferError {
             TransferFailure::Exists { .. } => Kind::Exists,
             TransferFailure::HashDiffers => Kind::HashDiffers,
             TransferFailure::PrefixDiffers | TransferFailure::Changed(_) => Kind::Changed,
+            TransferFailure::Replaced => Kind::Replaced,
             TransferFailure::NoRoom => Kind::QuotaExceeded,
             TransferFailure::NothingWritten => Kind::Disk,
         };

@@ -3,9 +3,10 @@
 //! A walk takes the longer, the more files a directory has, while a peer asks for it with a few
 //! bytes. So walks are shared. At most one walk of a directory runs at a time; the connections that
 //! need another one wait for their turn, fairly by address prefix. The result of a walk serves all
-//! requests that arrived before it began, and those of a time that is proportional to its duration:
-//! however many peers ask, only a part of one thread walks a directory. What this endpoint has
-//! published since then is never missing from a list.
+//! requests that arrived before it began, and those of a time that is proportional to its duration.
+//! What this endpoint has published since then is never missing from a list: while files arrive, a
+//! list needs a new walk, which does not begin before as much time has passed as the last one took.
+//! So however many peers ask, lists take half of one thread at most.
 
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ const AGE_IN_WALKS: u32 = 10;
 const MAX_AGE: Duration = Duration::from_secs(30);
 /// The minimum time between two counts of a directory.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+/// The minimum time for which a snapshot is kept, for those that waited for it.
+const MIN_KEPT: Duration = Duration::from_millis(100);
 /// The memory in bytes that a walk may use in any case.
 const MIN_BYTES: u64 = 128 * 1024;
 
@@ -53,8 +56,12 @@ struct Walked {
     snapshot: Option<Arc<Snapshot>>,
     /// True exactly when a walk from the beginning was last cut short by the bound of its memory.
     is_large: bool,
+    /// The last walk for a list.
+    listed: Option<WalkTime>,
     /// The last count.
     counted: Option<WalkTime>,
+    /// The last removal of parts that could not free the bytes and files that were missing.
+    lacking: Option<(WalkTime, (u64, u64))>,
 }
 
 /// The time of a walk.
@@ -100,15 +107,27 @@ pub(crate) struct Reserved {
 }
 
 impl WalkTime {
+    fn duration(&self) -> Duration {
+        self.ended.saturating_sub(self.begun)
+    }
+
     /// Returns the end of the time for which others use the result.
     fn fresh_until(&self) -> Duration {
-        let taken = self.ended.saturating_sub(self.begun);
-        self.ended + taken.saturating_mul(AGE_IN_WALKS).min(MAX_AGE)
+        self.ended + self.duration().saturating_mul(AGE_IN_WALKS).min(MAX_AGE)
+    }
+
+    /// Returns the end of the time for which the result is kept. Requests that waited for it use it
+    /// even if the walk took no time.
+    fn kept_until(&self) -> Duration {
+        self.fresh_until().max(self.ended + MIN_KEPT)
     }
 
     fn serves(&self, arrival: Arrival, now: Duration) -> bool {
-        let is_recent = self.begun >= arrival.at || now < self.fresh_until();
-        is_recent && self.changes >= arrival.changes
+        self.is_recent(arrival, now) && self.changes >= arrival.changes
+    }
+
+    fn is_recent(&self, arrival: Arrival, now: Duration) -> bool {
+        self.begun >= arrival.at || now < self.fresh_until()
     }
 }
 
@@ -173,6 +192,13 @@ impl Walks {
         serves.then(|| snapshot.clone())
     }
 
+    /// Returns the earliest time of the next walk for a list.
+    pub(crate) fn next_list_at(&self, directory: &Directory) -> Duration {
+        let state = lock(&self.state);
+        let last = state.find(directory).and_then(|walked| walked.listed);
+        last.map_or(Duration::ZERO, |last| last.ended + last.duration().min(MAX_AGE))
+    }
+
     /// Reserves memory for a walk that is to find the files after a name. Returns the name after
     /// which the walk should begin, so that the result serves as many others as possible.
     pub(crate) fn begin_list(
@@ -198,6 +224,7 @@ impl Walks {
             return;
         }
         let walked = state.walked(directory, &self.shared);
+        walked.listed = Some(snapshot.time);
         if snapshot.after.is_empty() {
             walked.is_large = snapshot.more;
         }
@@ -212,7 +239,7 @@ impl Walks {
         state.kept += bytes;
         state.walked(directory, &self.shared).snapshot = Some(snapshot.clone());
         drop(state);
-        self.expire_at(snapshot.time.fresh_until());
+        self.expire_at(snapshot.time.kept_until());
     }
 
     /// Drops the snapshots of this time when it has come.
@@ -222,7 +249,7 @@ impl Walks {
         let expire = move || {
             let Some(shared) = weak.upgrade() else { return };
             let mut state = lock(&shared.walks.state);
-            let expired = state.take_all(|snapshot| snapshot.time.fresh_until() <= at);
+            let expired = state.take_all(|snapshot| snapshot.time.kept_until() <= at);
             drop(state);
             drop(expired);
         };
@@ -245,6 +272,28 @@ impl Walks {
 
     pub(crate) fn note_count(&self, directory: &Directory, time: WalkTime) {
         lock(&self.state).walked(directory, &self.shared).counted = Some(time);
+    }
+
+    // ---- removals of parts ----
+
+    /// Returns whether a removal of parts could not free as many bytes and files as the request
+    /// misses, after the request or a short time before it.
+    pub(crate) fn lacks(
+        &self,
+        directory: &Directory,
+        arrival: Arrival,
+        now: Duration,
+        (bytes, files): (u64, u64),
+    ) -> bool {
+        let state = lock(&self.state);
+        let last = state.find(directory).and_then(|walked| walked.lacking);
+        last.is_some_and(|(time, missing)| {
+            time.is_recent(arrival, now) && bytes >= missing.0 && files >= missing.1
+        })
+    }
+
+    pub(crate) fn note_lack(&self, directory: &Directory, time: WalkTime, missing: (u64, u64)) {
+        lock(&self.state).walked(directory, &self.shared).lacking = Some((time, missing));
     }
 }
 
@@ -289,7 +338,15 @@ impl Walked {
             }
         });
         let directory = Arc::downgrade(&directory.inner);
-        Self { directory, place, snapshot: None, is_large: false, counted: None }
+        Self {
+            directory,
+            place,
+            snapshot: None,
+            is_large: false,
+            listed: None,
+            counted: None,
+            lacking: None,
+        }
     }
 
     fn is_of(&self, directory: &Directory) -> bool {

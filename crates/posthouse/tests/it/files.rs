@@ -13,6 +13,7 @@ mod hostile_peer;
 mod hung;
 mod later;
 mod links;
+mod listings;
 mod memory;
 mod names;
 mod odd_frames;

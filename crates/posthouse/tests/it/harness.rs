@@ -82,11 +82,25 @@ pub fn on_real_sockets(scenario: impl Fn(&Harness<'_>)) {
     }
 }
 
+/// Says that this machine lacks what a test needs. Panics if the environment has
+/// `POSTHOUSE_TESTS_NEED_ALL`.
+#[track_caller]
+pub fn not_tested(why: impl fmt::Display) {
+    eprintln!("NOT TESTED: {why}");
+    assert!(std::env::var_os("POSTHOUSE_TESTS_NEED_ALL").is_none(), "nothing may be skipped");
+}
+
+/// Returns whether this machine has IPv6; otherwise says that the test is skipped.
+pub fn has_ipv6() -> bool {
+    std::net::TcpListener::bind("[::1]:0")
+        .map_err(|error| not_tested(format_args!("no IPv6: {error}")))
+        .is_ok()
+}
+
 /// Returns whether this machine has the backend. Sandboxes refuse io_uring; its part of a test is
 /// then skipped, unless tests may not be skipped.
 fn is_here(backend: Backend) -> bool {
-    const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
-    if backend != Backend::Uring || std::env::var_os(NEED_ALL).is_some() {
+    if backend != Backend::Uring {
         return true;
     }
     let options = EndpointOptions::default().with_backend(backend).with_io_workers(1);
@@ -98,7 +112,7 @@ fn is_here(backend: Backend) -> bool {
             true
         }
         Err(why) => {
-            eprintln!("passed over: {why}");
+            not_tested(format_args!("{backend:?}: {why}"));
             false
         }
     }

@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
+use crate::harness::not_tested;
+
 /// Set in a process that has namespaces of its own.
 const MARK: &str = "POSTHOUSE_TEST_NAMESPACE";
-const NEED_ALL: &str = "POSTHOUSE_TESTS_NEED_ALL";
 
 /// Runs the rest of the test of this name (its whole path) in a process that is root in namespaces
 /// of its own, of these kinds. Returns whether this process is the one. If no process can be, or
@@ -21,8 +22,7 @@ pub fn is_inside(test: &str, kinds: &[&str], is_possible: impl FnOnce() -> bool)
     };
     let may = unshare().arg("true").output().is_ok_and(|output| output.status.success());
     if !(may && is_possible()) {
-        assert!(std::env::var_os(NEED_ALL).is_none(), "{test}: no namespace of its own");
-        eprintln!("NOT TESTED: {test}: no namespace of its own");
+        not_tested(format_args!("{test}: no namespace of its own"));
         return false;
     }
     let program = std::env::current_exe().expect("the test program");

@@ -2,7 +2,7 @@
 //! terminal or a pipe that accepts no output must not block an I/O worker.
 
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ const MAX_QUEUED_LINES: usize = 4096;
 const SUMMARY_PERIOD: Duration = Duration::from_secs(1);
 /// The maximum time that `finish` waits for the last lines.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+/// The pause of `finish` between two attempts to add the end to a full queue.
+const FINISH_PAUSE: Duration = Duration::from_millis(1);
 
 /// The sending side of the queue. Any thread can have one, and it never waits.
 #[derive(Clone, Debug)]
@@ -59,11 +61,19 @@ impl LineSender {
 
     /// Waits until every line is written, up to a timeout.
     pub(super) fn finish(&self) {
+        let until = Instant::now() + FINISH_TIMEOUT;
         let (written_sender, written) = sync_channel(1);
-        if self.queue.try_send(Line::End(written_sender)).is_ok() {
-            // After the timeout the lines are lost, because the program ends.
-            let _ = written.recv_timeout(FINISH_TIMEOUT);
+        let mut end = Line::End(written_sender);
+        // A full queue has no place for the end until the writer has taken a line.
+        while let Err(TrySendError::Full(unsent)) = self.queue.try_send(end) {
+            if Instant::now() >= until {
+                return;
+            }
+            end = unsent;
+            thread::sleep(FINISH_PAUSE);
         }
+        // After the timeout the lines are lost, because the program ends.
+        let _ = written.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -181,11 +191,40 @@ mod tests {
     }
 
     #[test]
+    fn finish_waits_until_a_full_queue_is_written() {
+        let (lines, writer) = channel(limit());
+        for number in 0..MAX_QUEUED_LINES {
+            lines.send(LineKind::Received, format!("{number}"));
+        }
+        let out = KeptBytes::default();
+        let to_out = out.clone();
+        // The writer can write nothing before `held` is dropped.
+        let held = out.0.lock().unwrap();
+        thread::spawn(move || writer.write_to(to_out, io::sink()));
+        // The writer takes the first line, and this one fills the queue again.
+        lines.queue.send(Line::Shown(LineKind::Received, "last".into())).unwrap();
+        drop(held);
+        lines.finish();
+        assert!(out.text().ends_with("\nlast\n"));
+    }
+
+    #[test]
+    fn finish_does_not_wait_for_a_writer_that_makes_no_progress() {
+        let (lines, _writer) = channel(limit());
+        for number in 0..MAX_QUEUED_LINES {
+            lines.send(LineKind::Received, format!("{number}"));
+        }
+        let start = Instant::now();
+        lines.finish();
+        assert!(start.elapsed() >= FINISH_TIMEOUT);
+    }
+
+    #[test]
     fn every_line_beyond_the_limit_or_a_full_queue_is_counted() {
         let limit = limit();
         let (lines, writer) = channel(limit);
         limit.limit(1_000_000, Instant::now());
-        // One place is left for the end.
+        // One place is left for the message that a line is hidden.
         for number in 0..MAX_QUEUED_LINES - 1 {
             lines.send(LineKind::Received, format!("{number}"));
         }

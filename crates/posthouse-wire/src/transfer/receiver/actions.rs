@@ -20,7 +20,7 @@ pub enum ReceiverAction<E> {
     /// Requests the place of an open file, which the receiver has until its last action;
     /// [`grant_file`](super::FileReceiver::grant_file) takes it, now or later.
     NeedFile,
-    /// Requests memory for a read of this number of bytes;
+    /// Requests memory for a read of this number of bytes, at most 256 KiB;
     /// [`grant`](super::FileReceiver::grant) takes it, now or later.
     Need(usize),
     /// Requests memory for the rest of a read that returned fewer bytes than requested. The caller

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::transfer::failure::{Tell, TransferFailure};
 use crate::transfer::operations::{DiskError, DiskFailure, DiskOutcome, OpNumber};
-use crate::transfer::read_ahead::{Content, Taken};
+use crate::transfer::prefix_hasher::{FileEnded, PrefixAction};
 use crate::transfer::{EntryKind, TransferFrame};
 
 impl<E> FileReceiver<E> {
@@ -24,7 +24,7 @@ impl<E> FileReceiver<E> {
             (OpKind::Count, DiskOutcome::Done) => self.reserve(Attempt::Counted),
             (OpKind::MakeRoom, DiskOutcome::Done) => self.reserve_rest(Attempt::RoomMade),
             (OpKind::OpenPart, DiskOutcome::Part { bytes }) => self.on_part(bytes),
-            (OpKind::Read, DiskOutcome::Read(memory)) => self.on_read(number, memory),
+            (OpKind::Read { .. }, DiskOutcome::Read(memory)) => self.on_read(number, memory),
             (OpKind::Truncate, DiskOutcome::Done) => self.hold_part(),
             (OpKind::Write, DiskOutcome::Written(0)) => {
                 self.discard();
@@ -165,24 +165,15 @@ impl<E> FileReceiver<E> {
         let Self { state: State::Holding(holding), actions, .. } = self else {
             unreachable!("a read ended in {:?}", self.state);
         };
-        holding.reads.end(number, memory);
-        loop {
-            match holding.reads.take(|_| actions.push_back(ReceiverAction::NeedRest)) {
-                Taken::Piece(piece) => {
-                    let Content::Memory(memory) = piece.content else {
-                        unreachable!("a held byte is read into memory");
-                    };
-                    holding.hasher.update(&memory);
-                    holding.hashed += memory.len() as u64;
-                    actions.push_back(ReceiverAction::Free(memory));
-                }
-                Taken::End(memory) => {
-                    actions.push_back(ReceiverAction::Free(memory));
-                    let text = "the bytes that the receiver holds became fewer";
-                    return self.fail(TransferFailure::Changed(text));
-                }
-                Taken::Nothing => return,
-            }
+        let result = holding.held.end(number, memory, |action| {
+            actions.push_back(match action {
+                PrefixAction::Free(memory) => ReceiverAction::Free(memory),
+                PrefixAction::NeedRest => ReceiverAction::NeedRest,
+            });
+        });
+        if let Err(FileEnded) = result {
+            let text = "the bytes that the receiver holds became fewer";
+            self.fail(TransferFailure::Changed(text));
         }
     }
 
@@ -203,7 +194,10 @@ impl<E> FileReceiver<E> {
         let (State::SyncingName { hash } | State::Publishing { hash }) = self.state else {
             unreachable!("published in {:?}", self.state);
         };
-        self.spend();
+        // A found file has no reservation.
+        if self.part.is_some() {
+            self.spend();
+        }
         self.succeed(hash);
     }
 

@@ -11,9 +11,9 @@ use crate::transfer::failure::{Tell, TransferFailure};
 impl<E> FileReceiver<E> {
     pub(super) fn advance(&mut self, now: Duration) {
         match &mut self.state {
-            State::Holding(holding) if holding.is_hashed() => self.accept(now),
+            State::Holding(holding) if holding.held.is_complete() => self.accept(now),
             State::Holding(holding) => {
-                for bytes in holding.read_on() {
+                while let Some(bytes) = holding.held.read_on() {
                     self.actions.push_back(ReceiverAction::Need(bytes));
                 }
             }
@@ -32,7 +32,7 @@ impl<E> FileReceiver<E> {
             unreachable!("accepted in {:?}", self.state);
         };
         let ReceiverConfig { id, size, window_bytes, .. } = self.config;
-        let offset = holding.bytes;
+        let offset = holding.held.bytes();
         let credit = match &mut holding.credit {
             Some(credit) => credit,
             none => {
@@ -47,10 +47,10 @@ impl<E> FileReceiver<E> {
             return;
         }
         let limit = credit.limit();
-        let prefix = *holding.hasher.finalize().as_bytes();
+        let prefix = *holding.held.hash().as_bytes();
         let moving = Moving {
             source: holding.source,
-            hasher: holding.hasher.clone(),
+            hasher: holding.held.hasher(),
             credit: *credit,
             verified: None,
             accepted_at: now,
@@ -150,7 +150,7 @@ impl<E> FileReceiver<E> {
             return;
         }
         if let State::Holding(holding) = &mut self.state {
-            self.actions.extend(holding.reads.clear().map(ReceiverAction::Free));
+            self.actions.extend(holding.held.clear().map(ReceiverAction::Free));
         }
         self.state = State::CleaningUp(cleanup);
         self.notify(ReceiverEvent::Ended { result, tell });

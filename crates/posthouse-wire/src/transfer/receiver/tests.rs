@@ -2,6 +2,7 @@ mod ending;
 
 use super::*;
 use crate::transfer::harness::{End, failure_of, take_operation};
+use crate::transfer::prefix_hasher::PREFIX_READ_BYTES;
 use crate::transfer::{DiskFailure, TransferFrame, file_hash};
 
 /// A receiver. The harness performs its actions, except those on the disk.
@@ -255,7 +256,7 @@ fn a_part_is_read_held_against_the_sender_and_gone_on_with() {
 
 #[test]
 fn what_is_there_is_read_ahead_and_short_reads_are_filled() {
-    let size = 3 * COMPARE_BYTES as u64;
+    let size = 3 * PREFIX_READ_BYTES as u64;
     let content: Vec<u8> = (0..size).map(|at| (at >> 10) as u8).collect();
     let config = ReceiverConfig { size, ..CONFIG };
     let mut it = Harness::new();
@@ -264,16 +265,31 @@ fn what_is_there_is_read_ahead_and_short_reads_are_filled() {
     it.run();
     it.answer(&ReceiverOp::LookUp, Ok(DiskOutcome::Found { bytes: size }));
     let some = |at: usize, bytes: usize| Ok(DiskOutcome::Read(content[at..][..bytes].to_vec()));
-    assert_eq!(it.operations.len(), MAX_READS);
-    let bytes = COMPARE_BYTES;
+    assert_eq!((it.operations.len(), it.receiver.read_bytes()), (2, size / 3 * 2));
+    let bytes = PREFIX_READ_BYTES;
     it.answer(&read(bytes as u64, bytes), some(bytes, bytes));
-    assert_eq!(it.operations.len(), 1, "no more than {MAX_READS} at a time");
+    assert_eq!(it.operations.len(), 1, "no more than two at a time");
     it.answer(&read(0, bytes), some(0, 100));
     assert!(it.frames.is_empty());
     it.answer(&read(100, bytes - 100), some(100, bytes - 100));
     it.answer(&read(2 * bytes as u64, bytes), some(2 * bytes, bytes));
     let prefix = file_hash(&content);
     assert_eq!(it.frames, [TransferFrame::Accept { id: 7, offset: size, limit: size, prefix }]);
+}
+
+#[test]
+fn reads_that_are_in_flight_after_the_end_count_as_memory_in_use() {
+    let size = PREFIX_READ_BYTES as u64 + 5;
+    let mut it = Harness::of(ReceiverConfig { size, ..CONFIG });
+    it.answer(&ReceiverOp::LookUp, Ok(DiskOutcome::Found { bytes: size }));
+    it.receiver.end("given", EndCause::Local);
+    it.run();
+    assert_eq!(it.receiver.read_bytes(), size);
+    it.answer(&read(0, PREFIX_READ_BYTES), Ok(DiskOutcome::Read(Vec::new())));
+    assert_eq!(it.receiver.read_bytes(), 5);
+    it.answer(&read(size - 5, 5), Err(DiskFailure::Other));
+    assert_eq!(it.receiver.read_bytes(), 0);
+    it.assert_over();
 }
 
 #[test]
@@ -389,6 +405,22 @@ fn a_prefix_that_differs_is_answered_by_the_same_offer_once() {
     it.run();
     assert_eq!(it.failed(), &TransferFailure::Exists { bytes: None });
     it.assert_over();
+}
+
+#[test]
+fn an_empty_file_that_is_there_cannot_be_offered_again() {
+    let mut it = Harness::of(ReceiverConfig { size: 0, ..CONFIG });
+    it.answer(&ReceiverOp::LookUp, Ok(DiskOutcome::Found { bytes: 0 }));
+    let prefix = file_hash(b"");
+    assert_eq!(it.frames, [TransferFrame::Accept { id: 7, offset: 0, limit: 0, prefix }]);
+    let violation = TransferViolation::OutOfTurn { kind: kind::OFFER };
+    assert_eq!(it.receiver.offered_again(), Err(violation));
+}
+
+#[test]
+#[should_panic(expected = "a sync after every 0 bytes")]
+fn a_sync_after_0_bytes_is_no_configuration() {
+    FileReceiver::<()>::new(ReceiverConfig { sync_bytes: 0, ..CONFIG });
 }
 
 #[test]

@@ -20,8 +20,9 @@ pub enum SenderAction<E> {
     NeedFile,
     /// Closes the file, and gives its place back. No operation on it is in flight.
     Close,
-    /// Requests memory for a read of this number of bytes; [`grant`](super::FileSender::grant)
-    /// takes it, now or later.
+    /// Requests memory for a read of this number of bytes: at most a chunk, or 256 KiB to compare
+    /// the bytes that the receiver holds. [`grant`](super::FileSender::grant) takes it, now or
+    /// later.
     Need(usize),
     /// Requests memory for the rest of a read that returned fewer bytes than requested. The caller
     /// grants it at once: the reads behind it hold memory until the rest is there.

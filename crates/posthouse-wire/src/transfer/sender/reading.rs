@@ -1,15 +1,12 @@
 //! The reads of a sender: to compare the bytes that the receiver holds, and to send.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
 use blake3::{Hash, Hasher};
 
-use super::MAX_READS;
-use super::actions::SenderAction;
-use crate::transfer::failure::TransferFailure;
-use crate::transfer::read_ahead::{Content, Piece, ReadAhead, Taken};
+use crate::transfer::prefix_hasher::PrefixHasher;
+use crate::transfer::read_ahead::ReadAhead;
 
 /// The sizes of the chunks that are read next.
 pub struct ChunkSizes<'a> {
@@ -28,16 +25,11 @@ impl fmt::Debug for ChunkSizes<'_> {
 /// The state in which the sender reads and hashes the bytes that the receiver holds.
 #[derive(Debug)]
 pub(super) struct Comparing {
-    /// The number of bytes that the receiver holds.
-    pub(super) held: u64,
-    /// Their hash, as the receiver sent it.
+    /// The bytes of the own file.
+    pub(super) own: PrefixHasher,
+    /// The hash of the bytes that the receiver holds, as it sent it.
     pub(super) prefix: Hash,
     pub(super) limit: u64,
-    pub(super) hashed: u64,
-    /// The offset of the next read.
-    pub(super) read_to: u64,
-    pub(super) reads: ReadAhead,
-    pub(super) hasher: Hasher,
 }
 
 #[derive(Debug)]
@@ -61,41 +53,6 @@ pub(super) enum LastChunk {
     Read,
     /// The system reads it while it sends it, so a fault of the file shows only once it has left.
     Unread,
-}
-
-impl Comparing {
-    /// Hashes what has been read, in order.
-    pub(super) fn hash_on<E>(
-        &mut self,
-        actions: &mut VecDeque<SenderAction<E>>,
-    ) -> Result<(), TransferFailure<E>> {
-        loop {
-            match self.reads.take(|_| actions.push_back(SenderAction::NeedRest)) {
-                Taken::Piece(Piece { content: Content::Memory(memory), .. }) => {
-                    self.hasher.update(&memory);
-                    self.hashed += memory.len() as u64;
-                    actions.push_back(SenderAction::Free(memory));
-                }
-                Taken::Piece(_) => unreachable!("a compared byte is read into memory"),
-                Taken::End(memory) => {
-                    actions.push_back(SenderAction::Free(memory));
-                    return Err(TransferFailure::Changed("it became shorter"));
-                }
-                Taken::Nothing => return Ok(()),
-            }
-        }
-    }
-
-    /// Requests memory for the reads that may run ahead.
-    pub(super) fn read_on<E>(&mut self, max_bytes: usize, actions: &mut VecDeque<SenderAction<E>>) {
-        while self.reads.len() < MAX_READS && self.read_to < self.held {
-            let left = self.held - self.read_to;
-            let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(max_bytes);
-            self.reads.ask(self.read_to, bytes);
-            self.read_to += bytes as u64;
-            actions.push_back(SenderAction::Need(bytes));
-        }
-    }
 }
 
 impl Sending {

@@ -1,6 +1,7 @@
 use super::*;
-use crate::transfer::file_hash;
 use crate::transfer::harness::{End, failure_of, take_operation};
+use crate::transfer::prefix_hasher::PREFIX_READ_BYTES;
+use crate::transfer::{abort_code, file_hash};
 
 /// A sender. The harness performs its actions, except those on the disk.
 #[expect(clippy::struct_excessive_bools, reason = "what the harness has seen")]
@@ -63,7 +64,7 @@ impl Harness {
                     assert!(std::mem::take(&mut self.is_open) && self.operations.is_empty());
                 }
                 SenderAction::Need(bytes) => {
-                    assert!((1..=4).contains(&bytes));
+                    assert!((1..=PREFIX_READ_BYTES).contains(&bytes));
                     self.lent += 1;
                     self.sender.grant(Vec::new());
                 }
@@ -216,15 +217,37 @@ fn what_the_receiver_holds_is_compared_and_part_of_the_hash() {
     let mut it = Harness::opened(None);
     it.accept(6, 6, &CONTENT[..6]);
     assert!(it.sender.is_sending());
-    it.read(4, 2, 2).credit(u64::MAX).read(0, 4, 1).read(1, 3, 3);
+    it.credit(u64::MAX).read(0, 6, 1).read(1, 5, 5);
     it.read(6, 4, 4);
     assert_eq!(it.chunk().as_deref(), Some(&b"6789"[..]));
     it.checked();
     assert_eq!(it.frames, [SenderFrame::Done(file_hash(CONTENT))]);
 
     let mut it = Harness::opened(None);
-    it.accept(10, 10, CONTENT).read(0, 4, 4).read(4, 4, 4).read(8, 2, 2).checked();
+    it.accept(10, 10, CONTENT).read(0, 10, 10).checked();
     assert_eq!(it.frames, [SenderFrame::Done(file_hash(CONTENT))], "it is there already");
+}
+
+#[test]
+fn the_reads_of_a_prefix_are_as_large_with_small_frames() {
+    let size = 2 * PREFIX_READ_BYTES as u64 + 5;
+    let mut it = Harness::new();
+    let facts = FileFacts { bytes: size, modified_ns: 3 };
+    it.answer(&SenderOp::Open, Ok(DiskOutcome::Opened { facts, known: None }));
+    it.accept_only(size, size, b"anything").reopened(facts, true);
+    let reads = [0, PREFIX_READ_BYTES].map(|offset| read(offset, PREFIX_READ_BYTES));
+    let operations: Vec<_> = it.operations.drain(..).collect();
+    assert_eq!(operations.iter().map(|(_, op)| op).collect::<Vec<_>>(), [&reads[0], &reads[1]]);
+    assert_eq!(it.sender.read_bytes(), 2 * PREFIX_READ_BYTES as u64);
+    // The reads in flight count until they end.
+    it.sender.end("given", Tell::Peer);
+    it.run();
+    for (left, (number, _)) in [PREFIX_READ_BYTES as u64, 0].into_iter().zip(operations) {
+        it.sender.on_disk(number, Ok(DiskOutcome::Read(Vec::new())));
+        it.run();
+        assert_eq!(it.sender.read_bytes(), left);
+    }
+    it.assert_over();
 }
 
 #[test]
@@ -292,9 +315,9 @@ fn a_file_that_changes_is_given_up() {
     it.read(4, 4, 4).assert_over();
 
     let mut it = Harness::opened(None);
-    it.accept(10, 10, CONTENT).answer(&read(0, 4), Ok(DiskOutcome::Read(Vec::new())));
+    it.accept(10, 10, CONTENT).answer(&read(0, 10), Ok(DiskOutcome::Read(Vec::new())));
     assert_eq!(it.failed(), &shorter);
-    it.read(4, 4, 4).assert_over();
+    it.assert_over();
 
     let mut it = Harness::opened(Some([0; 32]));
     it.prefers_unread = true;
@@ -307,7 +330,7 @@ fn a_file_that_changes_is_given_up() {
 
     for facts in [FileFacts { bytes: 11, ..FACTS }, FileFacts { modified_ns: 4, ..FACTS }] {
         let mut it = Harness::opened(None);
-        it.accept(10, 10, CONTENT).read(0, 4, 4).read(4, 4, 4).read(8, 2, 2);
+        it.accept(10, 10, CONTENT).read(0, 10, 10);
         it.answer(&SenderOp::Metadata, Ok(DiskOutcome::Metadata(facts)));
         assert!(it.frames.is_empty() && matches!(it.failed(), TransferFailure::Changed(_)));
         it.assert_over();
@@ -327,11 +350,15 @@ fn a_file_is_opened_again_for_an_accept_and_must_be_the_offered_one() {
 
     let other_size = FileFacts { bytes: 11, ..FACTS };
     let other_time = FileFacts { modified_ns: 4, ..FACTS };
-    for (facts, same_file) in [(FACTS, false), (other_size, true), (other_time, true)] {
+    for (facts, same_file) in
+        [(FACTS, false), (other_size, true), (other_time, true), (other_time, false)]
+    {
         for (offset, held) in [(0, &b""[..]), (4, &CONTENT[..4])] {
             let mut it = Harness::opened(None);
             it.accept_only(offset, 10, held).reopened(facts, same_file);
-            assert!(matches!(it.failed(), TransferFailure::Changed(_)), "{facts:?}");
+            // The receiver keeps its bytes of a file of the same size and time.
+            let code = if facts == FACTS { abort_code::REPLACED } else { abort_code::CHANGED };
+            assert_eq!(it.failed().code(), Some(code), "{facts:?}");
             assert_eq!(it.end.as_ref().map(|(_, tell)| *tell), Some(Tell::Peer));
             it.assert_over();
         }
@@ -351,7 +378,7 @@ fn a_file_is_opened_again_for_an_accept_and_must_be_the_offered_one() {
     // The hash of the file that was opened last counts.
     let mut it = Harness::opened(None);
     it.known = Some([7; 32]);
-    it.accept(10, 10, CONTENT).read(0, 4, 4).read(4, 4, 4).read(8, 2, 2).checked();
+    it.accept(10, 10, CONTENT).read(0, 10, 10).checked();
     assert_eq!(it.frames, [SenderFrame::Done([7; 32])]);
 
     // An end while the file is being opened again waits for it.
@@ -421,7 +448,7 @@ fn an_idle_file_is_closed_and_opened_again_for_credit() {
     it.sender.close_idle();
     it.run();
     it.credit(10).reopened(FACTS, false);
-    assert!(matches!(it.failed(), TransferFailure::Changed(_)));
+    assert_eq!(it.failed(), &TransferFailure::Replaced);
     it.assert_over();
 }
 
@@ -458,7 +485,7 @@ fn a_receiver_that_breaks_the_rules_is_told_how() {
         assert_eq!(it.end, Some((Err(TransferFailure::Violation(violation)), Tell::Peer)));
     }
     let mut it = Harness::opened(None);
-    it.accept(10, 10, CONTENT).read(0, 4, 4).read(4, 4, 4).read(8, 2, 2).checked();
+    it.accept(10, 10, CONTENT).read(0, 10, 10).checked();
     it.confirm([0; 32]);
     assert_eq!(it.failed(), &TransferFailure::Violation(TransferViolation::OtherHash));
     it.assert_over();

@@ -37,6 +37,7 @@ impl Strand {
         for command in commands {
             self.fail_command(cx, command, gone());
         }
+        self.settle_leases();
     }
 
     /// Abandons all operations in flight and reports their transfers as failed.
@@ -67,24 +68,17 @@ impl Strand {
         }
         let now = cx.now;
         let expired = || TransferError::here(TransferErrorKind::Expired, "");
-        while let Some((id, get)) = take_first(&mut self.transfers().gets, |get| get.until <= now) {
-            self.send_abort(cx, id, &expired());
-            self.notify(cx, get.progress, Err(expired()));
-        }
-        while let Some((_, list)) =
-            take_first(&mut self.transfers().lists, |list| list.until <= now)
-        {
-            self.run_callback(cx, |callbacks, output| {
-                (list.then)(callbacks, output, Err(expired()))
-            });
+        let last_activity = self.transfers().last_activity;
+        let idle_timeout = self.transfer_timeout();
+        // A peer that sends frames of transfers need not say that it works on each request.
+        if last_activity + idle_timeout <= now {
+            self.expire_requests(cx);
         }
         while let Some((id, _)) =
             take_first(&mut self.transfers().offers, |offer| offer.until <= now)
         {
             self.send_abort(cx, id, &expired());
         }
-        let last_activity = self.transfers().last_activity;
-        let idle_timeout = self.transfer_timeout();
         let is_over = |state: &TransferState| {
             state.expires_at(last_activity, idle_timeout).is_some_and(|at| at <= now)
         };
@@ -97,6 +91,23 @@ impl Strand {
             self.run_sender(cx, slot);
         }
         self.run_waiting(cx);
+    }
+
+    /// Ends the requests that have waited for their answer for too long.
+    fn expire_requests(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now;
+        let expired = || TransferError::here(TransferErrorKind::Expired, "");
+        while let Some((id, get)) = take_first(&mut self.transfers().gets, |get| get.until <= now) {
+            self.send_abort(cx, id, &expired());
+            self.notify(cx, get.progress, Err(expired()));
+        }
+        while let Some((_, list)) =
+            take_first(&mut self.transfers().lists, |list| list.until <= now)
+        {
+            self.run_callback(cx, |callbacks, output| {
+                (list.then)(callbacks, output, Err(expired()))
+            });
+        }
     }
 
     /// Ends a transfer without success.

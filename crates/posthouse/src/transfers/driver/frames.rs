@@ -48,10 +48,7 @@ impl Strand {
                 let offer = Offer { name: name.as_str(), facts };
                 self.on_offer(cx, id, in_reply_to, &offer);
             }
-            TransferFrame::Working { id } => {
-                self.known_id(id, frame.kind())?;
-                self.on_working(cx, id);
-            }
+            TransferFrame::Working { id } => self.known_id(id, frame.kind())?,
             TransferFrame::Get { id, name } => {
                 self.open_id(id, frame.kind())?;
                 self.on_get(cx, id, name);
@@ -60,9 +57,9 @@ impl Strand {
                 self.open_id(id, frame.kind())?;
                 self.on_list(cx, id, after);
             }
-            TransferFrame::Listed { id, entries, .. } => {
+            TransferFrame::Listed { id, more, entries } => {
                 self.known_id(id, frame.kind())?;
-                self.on_listing(cx, id, entries);
+                self.on_listing(cx, id, more, entries);
             }
             TransferFrame::Abort { id, code, text } => {
                 self.known_id(id, frame.kind())?;
@@ -153,18 +150,6 @@ impl Strand {
             self.refuse(cx, id, abort_code::BUSY, text);
         }
         has_room
-    }
-
-    /// Handles the sign of life of a peer that works on a request of this side.
-    fn on_working(&mut self, cx: &mut Context<'_>, id: u32) {
-        let until = cx.now + self.transfer_timeout();
-        let transfers = self.transfers();
-        if let Some(get) = transfers.gets.get_mut(&id) {
-            get.until = until;
-        }
-        if let Some(list) = transfers.lists.get_mut(&id) {
-            list.until = until;
-        }
     }
 
     /// Handles the abort of the peer.

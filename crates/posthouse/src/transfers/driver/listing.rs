@@ -7,7 +7,7 @@ use super::ListTask;
 use super::table::{PendingList, Side, TransferState};
 use super::walking::Purpose;
 use crate::connection::{Context, Strand};
-use crate::transfer::{FileEntry, TransferError, TransferErrorKind};
+use crate::transfer::{FileEntry, FileList, TransferError, TransferErrorKind};
 use crate::transfers::walks::Snapshot;
 
 /// The maximum number of entries of one answer; fewer if their names fill a frame.
@@ -31,7 +31,7 @@ impl Strand {
         let id = self.transfers().next_id(first);
         let until = cx.now + self.transfer_timeout();
         if self.send_frame(cx, TransferFrame::List { id, after: after.as_bytes() }) {
-            self.transfers().lists.insert(id, PendingList { then, until });
+            self.transfers().lists.insert(id, PendingList { after: after.into(), then, until });
         } else {
             let text = "the name to continue after is too long for a frame of the peer";
             let error = TransferError::here(TransferErrorKind::BadName, text);
@@ -39,22 +39,17 @@ impl Strand {
         }
     }
 
-    /// Handles the answer of the peer. Entries with invalid names are left out.
+    /// Handles the answer of the peer.
     pub(super) fn on_listing(
         &mut self,
         cx: &mut Context<'_>,
         id: u32,
+        more: bool,
         entries: ListingEntries<'_>,
     ) {
         let Some(list) = self.transfers().lists.remove(&id) else { return };
-        let entries = entries.filter_map(|entry| {
-            let name = FileName::from_wire(entry.name).ok()?;
-            let Entry { kind, size, modified_ns, mode, .. } = entry;
-            let is_file = kind == EntryKind::File;
-            is_file.then(|| FileEntry { name: name.as_str().into(), size, modified_ns, mode })
-        });
-        let entries = entries.collect();
-        self.run_callback(cx, |callbacks, output| (list.then)(callbacks, output, Ok(entries)));
+        let listed = file_list(&list.after, more, entries);
+        self.run_callback(cx, |callbacks, output| (list.then)(callbacks, output, listed));
     }
 
     /// Handles the listing request of the peer.
@@ -102,6 +97,7 @@ impl Strand {
                 posthouse_wire::encode_listed(id, more, entries.iter().map(entry), max, tail)
             });
             if listed.is_some() {
+                self.count_reply();
                 return true;
             }
             // An answer can show none of these, and an empty one would mean the end.
@@ -114,17 +110,52 @@ impl Strand {
                 return true;
             }
         }
-        match last {
-            Some(last) => *after = last.path.clone(),
-            None => {
-                // There are no files after the name.
-                self.append(&mut cx.worker.free_list, |tail| {
-                    posthouse_wire::encode_listed(id, false, [], max, tail)
-                });
-            }
+        if let Some(last) = last {
+            *after = last.path.clone();
+            return false;
         }
-        last.is_none()
+        // There are no files after the name.
+        self.append(&mut cx.worker.free_list, |tail| {
+            posthouse_wire::encode_listed(id, false, [], max, tail)
+        });
+        self.count_reply();
+        true
     }
+}
+
+/// Converts the answer of a peer to the request for the names after `after`.
+///
+/// # Errors
+///
+/// The names do not ascend, or the list cannot be continued: such a list might never end.
+fn file_list(
+    after: &str,
+    more: bool,
+    entries: ListingEntries<'_>,
+) -> Result<FileList, TransferError> {
+    let broken = |text: &str| TransferError::here(TransferErrorKind::Protocol, text);
+    let mut page = FileList::default();
+    let mut last = after.as_bytes();
+    for Entry { kind, size, modified_ns, mode, name } in entries {
+        if name <= last {
+            return Err(broken("the names in the list of the peer do not ascend"));
+        }
+        last = name;
+        match (kind, FileName::from_wire(name)) {
+            (EntryKind::Directory, _) => {}
+            (EntryKind::File, Ok(name)) => {
+                let name = name.as_str().into();
+                page.files.push(FileEntry { name, size, modified_ns, mode });
+            }
+            (EntryKind::File, Err(_)) => page.invalid_names.push(name.into()),
+        }
+    }
+    if more {
+        let last = std::str::from_utf8(last);
+        let text = "the list of the peer cannot be continued after a name that is not UTF-8";
+        page.next = Some(last.map_err(|_| broken(text))?.into());
+    }
+    Ok(page)
 }
 
 fn entry(entry: &IoEntry) -> Entry<'_> {

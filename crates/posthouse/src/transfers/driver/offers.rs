@@ -27,8 +27,8 @@ impl Strand {
             return self.on_requested_offer(cx, id, offer, get);
         }
         if in_reply_to != 0 {
-            // The request has been cancelled or has expired.
-            return self.refuse(cx, id, abort_code::CANCELLED, "");
+            let text = "the get is not awaited any more (it was cancelled, or has expired)";
+            return self.refuse(cx, id, abort_code::CANCELLED, text);
         }
         if !self.may_begin(cx, id) {
             return;

@@ -84,7 +84,7 @@ impl Receiving {
     }
 
     /// Returns the operation on files for a request of the receiver.
-    fn file_op(&mut self, op: ReceiverOp) -> FileOp {
+    pub(super) fn file_op(&mut self, op: ReceiverOp) -> FileOp {
         let directory = self.directory.io().clone();
         let path = || self.name.as_str().into();
         let part = || self.part.clone();
@@ -96,8 +96,7 @@ impl Receiving {
             ReceiverOp::Count => unreachable!("a count waits for its walk"),
             ReceiverOp::MakeRoom { bytes, files } => {
                 self.counted = self.directory.spent();
-                let amount = Amount { files, ..Amount::of_bytes(bytes) };
-                let (bytes, files) = self.directory.missing_room(amount);
+                let (bytes, files) = self.directory.missing_room(amount_of(bytes, files));
                 FileOp::FreeParts { directory, bytes, files }
             }
             ReceiverOp::OpenPart => FileOp::OpenPart { directory, name: part() },
@@ -165,7 +164,7 @@ impl Receiving {
             }
             Room::Shrink { bytes, files } => {
                 if let Some(reservation) = &mut self.reservation {
-                    reservation.shrink(Amount { files, ..Amount::of_bytes(bytes) });
+                    reservation.shrink(amount_of(bytes, files));
                 }
             }
             Room::Extend { bytes } => {
@@ -183,6 +182,10 @@ impl Receiving {
     }
 }
 
+pub(super) fn amount_of(bytes: u64, files: u64) -> Amount {
+    Amount { files, ..Amount::of_bytes(bytes) }
+}
+
 impl Strand {
     pub(super) fn begin_receiving(&mut self, cx: &mut Context<'_>, file: NewFile<'_>) {
         let NewFile { id, begun_by, offer, directory, name, progress } = file;
@@ -192,12 +195,14 @@ impl Strand {
             progress.set_delivery_id(id);
         }
         let window_bytes = cx.shared.tuning.transfer_window_bytes as u64;
+        // A window above the share of an address would leave no room for others.
+        let share = cx.shared.file_budgets.share(Resource::Windows);
         let receiver = FileReceiver::new(ReceiverConfig {
             id,
             kind: facts.kind,
             size: facts.size,
             delivery_id: facts.delivery_id,
-            window_bytes: self.share_of_window(window_bytes),
+            window_bytes: self.share_of_window(window_bytes.min(share)),
             sync_bytes: WINDOWS_OF_A_SYNC * window_bytes,
         });
         let receiving = Receiving {
@@ -270,6 +275,11 @@ impl Strand {
             match action {
                 ReceiverAction::Disk { number, op: ReceiverOp::Count } => {
                     let purpose = Purpose::Count { number, amount: receiving.needed };
+                    let directory = receiving.directory.clone();
+                    self.request_walk(cx, slot, directory, purpose);
+                }
+                ReceiverAction::Disk { number, op: ReceiverOp::MakeRoom { bytes, files } } => {
+                    let purpose = Purpose::MakeRoom { number, bytes, files };
                     let directory = receiving.directory.clone();
                     self.request_walk(cx, slot, directory, purpose);
                 }
@@ -346,8 +356,9 @@ impl Strand {
                     self.say_end(cx, id, failure, tell)
                 });
                 self.notify(cx, progress, result);
-                // A count that has not begun is not needed any more.
-                if let Some(Purpose::Count { number, .. }) = self.transfers().walks.forget(slot) {
+                // A walk that has not begun is not needed any more.
+                let forgotten = self.transfers().walks.forget(slot);
+                if let Some(number) = forgotten.and_then(|purpose| purpose.receiver_op()) {
                     self.transfers()
                         .receiving(slot)
                         .receiver

@@ -118,11 +118,15 @@ pub(super) struct PendingGet {
     /// The name under which this side stores the file.
     pub(super) name: FileName,
     pub(super) progress: TransferHandle,
+    /// The time at which the request expires at the earliest; later if frames of transfers arrive.
     pub(super) until: Duration,
 }
 
 pub(super) struct PendingList {
+    /// The name that all listed names follow.
+    pub(super) after: Box<str>,
     pub(super) then: ListTask,
+    /// As of a [`PendingGet`].
     pub(super) until: Duration,
 }
 
@@ -261,12 +265,15 @@ impl Transfers {
         self.slots[usize::from(slot)] = None;
     }
 
-    /// Removes the number of an ended transfer, and returns it. Its slot stays while operations are
-    /// in flight.
+    /// Removes the number of an ended transfer and its requests of memory and files, and returns
+    /// the number. Its slot stays while operations are in flight.
     pub(super) fn withdraw(&mut self, slot: u8) -> u32 {
         let id = self.transfer(slot).id;
         self.slots_by_id.remove(&id);
         self.ready.retain(|other| *other != slot);
+        if let Some(leases) = &mut self.leases {
+            leases.forget(slot);
+        }
         id
     }
 
@@ -351,10 +358,11 @@ impl Transfers {
     // ---- queries ----
 
     pub(super) fn deadline(&self, idle_timeout: Duration) -> Option<Duration> {
-        let gets = self.gets.values().map(|get| get.until);
-        let lists = self.lists.values().map(|list| list.until);
-        let offers = self.offers.values().map(|offer| offer.until);
         let last_activity = self.last_activity;
+        let unheard_until = last_activity + idle_timeout;
+        let gets = self.gets.values().map(|get| get.until.max(unheard_until));
+        let lists = self.lists.values().map(|list| list.until.max(unheard_until));
+        let offers = self.offers.values().map(|offer| offer.until);
         let expiries = self
             .slots()
             .filter_map(|(_, transfer)| transfer.state.expires_at(last_activity, idle_timeout));

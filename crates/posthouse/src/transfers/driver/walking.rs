@@ -7,9 +7,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use posthouse_io::{Error, FileOp, FileOutcome};
-use posthouse_wire::{DiskOutcome, FileName, OpNumber};
+use posthouse_io::{Error, Failure, FileOp, FileOutcome};
+use posthouse_wire::{DiskOutcome, FileName, OpNumber, ReceiverOp};
 
+use super::receiving::amount_of;
 use super::table::TransferState;
 use super::{disk_error, unexpected};
 use crate::connection::{Context, Strand};
@@ -26,7 +27,7 @@ pub(super) struct WalkQueue {
     /// The place for the walk of the first request.
     place: Option<Place>,
     running: Option<Box<RunningWalk>>,
-    /// The time at which the directory of the first request may be counted again.
+    /// The time at which the directory of the first request may be walked again.
     pub(super) waits_until: Option<Duration>,
 }
 
@@ -48,6 +49,8 @@ pub(super) enum Purpose {
     },
     /// A count before an offer is rejected.
     Count { number: OpNumber, amount: Amount },
+    /// The removal of parts that nobody continues. It reads the names and sizes of all parts.
+    MakeRoom { number: OpNumber, bytes: u64, files: u64 },
 }
 
 /// The turn of a connection, or its place in the queue for it.
@@ -69,6 +72,22 @@ struct RunningWalk {
 enum WalkKind {
     List { start: Box<str>, memory: Reserved },
     Count { before: Amount },
+    MakeRoom { missing: (u64, u64) },
+}
+
+/// The missing room if there is enough.
+const NOTHING: (u64, u64) = (0, 0);
+/// The missing room if the directory could never hold the amount.
+const IMPOSSIBLE: (u64, u64) = (u64::MAX, u64::MAX);
+
+impl Purpose {
+    /// Returns the number of the operation of a receiver that waits for the walk.
+    pub(super) fn receiver_op(&self) -> Option<OpNumber> {
+        match *self {
+            Purpose::List { .. } => None,
+            Purpose::Count { number, .. } | Purpose::MakeRoom { number, .. } => Some(number),
+        }
+    }
 }
 
 impl WalkQueue {
@@ -169,31 +188,50 @@ impl Strand {
                     return false;
                 }
                 if let Some(request) = self.pop_request() {
-                    self.answer_count(cx, &request, Ok(DiskOutcome::Done));
+                    self.answer_receiver(cx, &request, Ok(DiskOutcome::Done));
+                }
+            }
+            Purpose::MakeRoom { bytes, files, .. } => {
+                let missing = directory.missing_room(amount_of(*bytes, *files));
+                let result = match missing {
+                    NOTHING => Ok(DiskOutcome::Done),
+                    _ if missing == IMPOSSIBLE
+                        || walks.lacks(directory, *arrival, cx.now, missing) =>
+                    {
+                        Err(disk_error(Error::new(Failure::NoSpace)))
+                    }
+                    _ => return false,
+                };
+                if let Some(request) = self.pop_request() {
+                    self.answer_receiver(cx, &request, result);
                 }
             }
         }
         true
     }
 
-    /// Returns whether the directory of the first request may be walked. It may not be counted
-    /// again immediately; then the connection continues at the time that it may.
+    /// Returns whether the directory of the first request may be walked. It may not be listed or
+    /// counted again immediately; then the connection continues at the time that it may.
     fn may_walk_now(&mut self, cx: &Context<'_>) -> bool {
         let walks = &mut self.transfers().walks;
         walks.waits_until = None;
-        let Some(WalkRequest { directory, arrival, purpose: Purpose::Count { .. }, .. }) =
-            walks.waiting.front()
-        else {
+        let Some(WalkRequest { directory, arrival, purpose, .. }) = walks.waiting.front() else {
             return true;
         };
-        match cx.shared.walks.last_count(directory, *arrival) {
-            LastCount::NextAt(at) if at > cx.now => {
-                walks.waits_until = Some(at);
-                walks.place = None;
-                false
-            }
-            LastCount::NextAt(_) | LastCount::Serves => true,
+        let next_at = match purpose {
+            Purpose::List { .. } => cx.shared.walks.next_list_at(directory),
+            Purpose::Count { .. } => match cx.shared.walks.last_count(directory, *arrival) {
+                LastCount::NextAt(at) => at,
+                LastCount::Serves => Duration::ZERO,
+            },
+            Purpose::MakeRoom { .. } => Duration::ZERO,
+        };
+        let is_early = next_at > cx.now;
+        if is_early {
+            walks.waits_until = Some(next_at);
+            walks.place = None;
         }
+        !is_early
     }
 
     /// Takes the first request. The next one has a place of its own if it needs another directory.
@@ -232,6 +270,12 @@ impl Strand {
         let changes = request.directory.changes();
         let directory = request.directory.io().clone();
         let (number, kind, op) = match &request.purpose {
+            Purpose::MakeRoom { number, bytes, files } => {
+                let missing = request.directory.missing_room(amount_of(*bytes, *files));
+                let op = ReceiverOp::MakeRoom { bytes: *bytes, files: *files };
+                let op = self.transfers().receiving(request.slot).file_op(op);
+                (*number, WalkKind::MakeRoom { missing }, op)
+            }
             Purpose::List { after, .. } => {
                 let (start, memory) = cx.shared.walks.begin_list(&request.directory, after);
                 let op = FileOp::List {
@@ -251,7 +295,7 @@ impl Strand {
         };
         let slot = request.slot;
         let running = RunningWalk { request, place, begun: cx.now, changes, kind };
-        walks.running = Some(Box::new(running));
+        self.transfers().walks.running = Some(Box::new(running));
         cx.shared.stats.walks.add(1);
         self.submit_file(cx, slot, number, op);
     }
@@ -276,7 +320,16 @@ impl Strand {
             (WalkKind::Count { before }, Ok(FileOutcome::Usage(usage))) => {
                 request.directory.counted(usage, before);
                 cx.shared.walks.note_count(&request.directory, time);
-                self.answer_count(cx, &request, Ok(DiskOutcome::Done));
+                self.answer_receiver(cx, &request, Ok(DiskOutcome::Done));
+            }
+            (WalkKind::MakeRoom { missing }, result) => {
+                match result {
+                    Ok(_) => cx.shared.walks.note_count(&request.directory, time),
+                    Err(_) => cx.shared.walks.note_lack(&request.directory, time, missing),
+                }
+                if let Some(number) = request.purpose.receiver_op() {
+                    self.on_receiver_op(cx, slot, number, result);
+                }
             }
             (_, Ok(outcome)) => unexpected(&outcome),
             (WalkKind::List { .. }, Err(error)) => {
@@ -288,7 +341,7 @@ impl Strand {
                 self.transfers().release(slot);
             }
             (WalkKind::Count { .. }, Err(error)) => {
-                self.answer_count(cx, &request, Err(disk_error(error)));
+                self.answer_receiver(cx, &request, Err(disk_error(error)));
             }
         }
         place.budget.notify_waiting();
@@ -324,13 +377,13 @@ impl Strand {
         }
     }
 
-    fn answer_count(
+    fn answer_receiver(
         &mut self,
         cx: &mut Context<'_>,
         request: &WalkRequest,
         result: Result<DiskOutcome, posthouse_wire::DiskError<crate::transfer::TransferError>>,
     ) {
-        if let Purpose::Count { number, .. } = request.purpose {
+        if let Some(number) = request.purpose.receiver_op() {
             self.transfers().receiving(request.slot).receiver.on_disk(number, result);
             self.run_receiver(cx, request.slot);
         }

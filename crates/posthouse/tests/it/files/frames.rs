@@ -10,6 +10,8 @@ pub const CREDIT: u8 = 13;
 pub const DONE: u8 = 14;
 pub const ABORT: u8 = 15;
 pub const GET: u8 = 18;
+pub const LIST: u8 = 19;
+pub const LISTED: u8 = 20;
 pub const WORKING: u8 = 21;
 /// The code of an abort because of the quota.
 pub const QUOTA: u16 = 14;
@@ -83,11 +85,17 @@ pub fn aborted(harness: &Harness<'_>, raw: &mut Raw, id: u32) -> (u16, String) {
     }
 }
 
+/// Returns the offset and the credit of the next accept. The other side may say before that it
+/// works.
 pub fn accepted(harness: &Harness<'_>, raw: &mut Raw) -> (u64, u64) {
-    let (kind, payload) = harness.read_frame(raw);
-    assert_eq!(kind, ACCEPT, "{payload:?}");
-    let word = |at: usize| u64::from_le_bytes(payload[at..at + 8].try_into().unwrap());
-    (word(4), word(12))
+    loop {
+        let (kind, payload) = harness.read_frame(raw);
+        if kind != WORKING {
+            assert_eq!(kind, ACCEPT, "{payload:?}");
+            let word = |at: usize| u64::from_le_bytes(payload[at..at + 8].try_into().unwrap());
+            return (word(4), word(12));
+        }
+    }
 }
 
 /// Accepts a file from its beginning, up to `limit`.

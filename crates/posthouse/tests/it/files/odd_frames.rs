@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use posthouse::{Close, DisconnectKind};
+use posthouse::{Close, DisconnectKind, TransferError, TransferErrorKind};
 
 use super::file_handler::{FileHandler, failed, serve, serve_with};
 use super::frames::{greet, greet_with, numbered, offer, offer_for};
@@ -83,6 +83,32 @@ fn a_second_difference_is_abort_3() {
         let (kind, payload) = harness.read_frame(&mut raw);
         assert_eq!((kind, payload[4]), (15, 3));
         harness.end(&server);
+    });
+}
+
+/// The next attempt can go on with the bytes of a file that was replaced by another one of the same
+/// size and time, and not with those of a file that has another size or time.
+#[test]
+fn bytes_of_a_replaced_file_are_kept_and_those_of_a_changed_one_are_not() {
+    in_simulation(|harness| {
+        for (code, kind) in [(18, TransferErrorKind::Replaced), (9, TransferErrorKind::Changed)] {
+            let there = harness.store(&format!("there {code}"));
+            let (server, log) = serve_with(harness, &there.directory(), quiet(harness));
+            let mut raw = harness.dial(&server);
+            greet(harness, &mut raw);
+            raw.send_frame(10, &offer(1, 100_000, b"file"));
+            assert_eq!(harness.read_frame(&mut raw).0, 11);
+            raw.send_frame(12, &numbered(1, &content(1, 60_000)));
+            harness.wait_for("the part", || there.parts().iter().any(|p| p.len() == 60_000));
+            raw.send_frame(15, &numbered(1, &[code, 0]));
+            let transfer = log.wait(harness, 1);
+            assert_eq!(failed(&transfer), Some(kind));
+            assert!(transfer.result().is_err_and(TransferError::is_passing), "{kind:?}");
+            raw.finish();
+            harness.wait_for_end(&mut raw);
+            harness.end(&server);
+            assert_eq!(there.parts().len(), usize::from(code == 18), "{kind:?}");
+        }
     });
 }
 
@@ -298,7 +324,9 @@ fn lists_wait_like_offers() {
             for _ in 0..20 {
                 let kept = kept.clone();
                 peer.list_files("", move |_, listed| {
-                    kept.lock().unwrap().push(listed.map(|l| l.len()).map_err(|e| e.to_string()));
+                    kept.lock()
+                        .unwrap()
+                        .push(listed.map(|l| l.files.len()).map_err(|e| e.to_string()));
                     Ok(())
                 });
             }

@@ -173,7 +173,7 @@ fn a_listing_names_every_file_once_in_order() {
         names.sort();
         let (server, _) = serve(harness, &there.directory());
         let client = harness.client(&server);
-        let listed = client.list().expect("the listing succeeds");
+        let listed = client.list().expect("the listing succeeds").files;
         let listed_names: Vec<&str> = listed.iter().map(|entry| &*entry.name).collect();
         assert_eq!(listed_names, names);
         assert!(listed.iter().all(|entry| entry.size == entry.name.len() as u64));

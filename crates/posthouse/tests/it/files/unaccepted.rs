@@ -5,12 +5,16 @@ use posthouse::{Endpoint, Source, TransferErrorKind};
 
 use super::file_handler::{FileHandler, Log, failed};
 use super::frames::{CHUNK, CREDIT, DONE, GET, aborted, accept, greet, next_offer, numbered};
+#[cfg(unix)]
+use crate::harness::on_real_sockets;
 use crate::harness::{Harness, everywhere};
 use crate::raw::Raw;
 use crate::store::{Store, content};
 
 /// The code of an abort because the file has changed.
 const CHANGED: u16 = 9;
+/// The code of an abort because another file of the same size and time has the name.
+const REPLACED: u16 = 18;
 
 /// A server that serves `there`, and offers its `own` file to each peer.
 fn serve(harness: &Harness<'_>, there: &Store) -> (Endpoint<FileHandler>, Log) {
@@ -69,27 +73,54 @@ fn accept_all(raw: &mut Raw, id: u32) {
     raw.send_frame(CREDIT, &numbered(id, &u64::MAX.to_le_bytes()));
 }
 
+type Change = fn(&Store, &str);
+
+/// Offers a file, changes it before the accept, and checks the code of the abort.
+fn change_before_the_accept(harness: &Harness<'_>, change: Change, code: u16, get: Option<u32>) {
+    let there = harness.store("there");
+    let (server, log) = serve(harness, &there);
+    let mut raw = harness.dial(&server);
+    greet(harness, &mut raw);
+    let id = offered(harness, &mut raw, get);
+    change(&there, if get.is_some() { "file" } else { "own" });
+    accept(&mut raw, id, u64::MAX);
+    assert_eq!(aborted(harness, &mut raw, id).0, code);
+    let kind = match code {
+        REPLACED => TransferErrorKind::Replaced,
+        _ => TransferErrorKind::Changed,
+    };
+    assert_eq!(failed(&log.wait(harness, 1)), Some(kind));
+    drop(raw);
+    harness.end(&server);
+}
+
 #[test]
 fn a_file_that_is_another_one_at_the_accept_is_not_sent() {
     everywhere(|harness| {
-        type Change = fn(&Store, &str);
-        let changes: [Change; 3] = [
-            |store, name| store.replace(name, &content(3, 50_000)),
-            |store, name| store.resize(name, 49_999),
-            |store, name| store.remove(name),
+        // On a simulated disk the other file has another time.
+        let replaced = if harness.is_real() { REPLACED } else { CHANGED };
+        let changes: [(Change, u16); 3] = [
+            (|store, name| store.replace(name, &content(3, 50_000)), replaced),
+            (|store, name| store.resize(name, 49_999), CHANGED),
+            (|store, name| store.remove(name), CHANGED),
         ];
-        for (change, get) in changes.iter().flat_map(|it| [(it, Some(1)), (it, None)]) {
-            let there = harness.store("there");
-            let (server, log) = serve(harness, &there);
-            let mut raw = harness.dial(&server);
-            greet(harness, &mut raw);
-            let id = offered(harness, &mut raw, get);
-            change(&there, if get.is_some() { "file" } else { "own" });
-            accept(&mut raw, id, u64::MAX);
-            assert_eq!(aborted(harness, &mut raw, id).0, CHANGED);
-            assert_eq!(failed(&log.wait(harness, 1)), Some(TransferErrorKind::Changed));
-            drop(raw);
-            harness.end(&server);
+        for ((change, code), get) in changes.iter().flat_map(|it| [(it, Some(1)), (it, None)]) {
+            change_before_the_accept(harness, *change, *code, get);
         }
+    });
+}
+
+/// The offer described other permissions.
+#[cfg(unix)]
+#[test]
+fn a_file_whose_permissions_changed_is_offered_anew() {
+    use std::os::unix::fs::PermissionsExt;
+    on_real_sockets(|harness| {
+        let change: Change = |store, name| {
+            let executable = std::fs::Permissions::from_mode(0o755);
+            let path = store.path().join(name);
+            std::fs::set_permissions(path, executable).expect("the owner may set them");
+        };
+        change_before_the_accept(harness, change, REPLACED, Some(1));
     });
 }

@@ -1,18 +1,20 @@
 //! Lists and counts of large directories: T29.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use posthouse::sim::Faults;
 use posthouse::{Client, Endpoint};
 
 use super::file_handler::{FileHandler, serve_with};
-use super::frames::{ABORT, OFFER, QUOTA, aborted, greet, greet_with, numbered, offer};
+use super::frames::{
+    ABORT, CHUNK, LIST, LISTED, OFFER, QUOTA, WORKING, aborted, accepted, chunk, greet, greet_with,
+    numbered, offer,
+};
 use crate::harness::{Harness, Options, everywhere, in_simulation, on_real_sockets};
 use crate::raw::Raw;
 use crate::store::Store;
 
-const LIST: u8 = 19;
-const LISTED: u8 = 20;
-const WORKING: u8 = 21;
 /// The code of an abort because of a name.
 const BAD_NAME: u16 = 8;
 const LISTS: u32 = 16;
@@ -33,6 +35,16 @@ fn fill(there: &Store, files: usize) {
         there.write(&format!("{n:06}"), b"");
     }
     there.write("honest", b"eleven byte");
+}
+
+/// Fills a directory with empty files whose names exceed the smallest memory for them. Returns the
+/// names in order.
+fn fill_beyond_a_snapshot(there: &Store) -> Vec<String> {
+    let long = "x".repeat(200);
+    let name = |n| format!("{long}/{long}/{long}/{n:04} {long}");
+    let names: Vec<String> = (0..300).map(name).collect();
+    names.iter().for_each(|name| there.write(name, b""));
+    names
 }
 
 fn greeted<'a>(
@@ -98,30 +110,41 @@ fn lists_share_walks_and_each_is_answered_once_in_order() {
     });
 }
 
+/// A walk hangs, and other peers wait for parts of the directory that it does not show.
 #[test]
-fn requests_of_peers_that_have_left_are_not_walked_for() {
-    everywhere(|harness| {
-        let (files, peers) = if harness.is_real() { (many(20_000), 32) } else { (300, 6) };
-        let there = harness.store("there");
-        fill(&there, files);
-        let quota = there.directory().with_quota(11, 1 << 20).expect("the files can be counted");
-        let (server, _) = serve_with(harness, &quota, options(harness));
-        let client = harness.client(&server);
-        for mut raw in greeted(harness, &server, peers) {
-            ask_for_lists(&mut raw);
-            (LISTS..2 * LISTS).for_each(|n| raw.send_frame(OFFER, &offer(2 * n + 1, 5, b"new")));
-            raw.reset();
+fn a_directory_is_not_walked_for_peers_that_have_left() {
+    in_simulation(|harness| {
+        for leave in [false, true] {
+            let there = harness.store("there");
+            let names = fill_beyond_a_snapshot(&there);
+            let Store::Simulated(disk) = &there else { unreachable!("a simulated disk") };
+            let options = options(harness).with(|o| o.endpoint.file_memory_bytes = 1);
+            let (server, _) = serve_with(harness, &there.directory(), options);
+            let mut raws: Vec<Raw> = greeted(harness, &server, 4).collect();
+            disk.hang();
+            let mut last = raws.pop().expect("there are four");
+            last.send_frame(LIST, &numbered(1, b""));
+            harness.wait_for("a walk", || server.stats().walks == 1);
+            for (raw, after) in raws.iter_mut().zip(names.iter().step_by(100)) {
+                raw.send_frame(LIST, &numbered(1, after.as_bytes()));
+            }
+            // Each of them waits and is told so.
+            for raw in &mut raws {
+                assert_eq!(harness.read_frame(raw).0, WORKING);
+            }
+            if leave {
+                raws.drain(..).for_each(Raw::reset);
+                harness.wait_for("the end of the others", || server.stats().connections == 1);
+            }
+            disk.resume();
+            raws.push(last);
+            raws.iter_mut().for_each(|raw| assert_eq!(listed(harness, raw).0, 1));
+            drop(raws);
+            harness.wait_for("the end of all", || server.stats().connections == 0);
+            let walks = server.stats().walks;
+            assert!(if leave { walks == 1 } else { walks > 1 }, "{walks}, left: {leave}");
+            harness.end(&server);
         }
-        harness.wait_for("the end of the others", || server.stats().connections == 1);
-        get(&client, harness);
-        let entries = client.list().expect("the directory can be listed");
-        assert_eq!(entries.len(), files + 1);
-        let walks = server.stats().walks;
-        // Each of them came after the end of the one before it. Together they asked for 32 walks
-        // each.
-        assert!(walks < peers as u64 * 4, "{walks} walks");
-        client.close();
-        harness.end(&server);
     });
 }
 
@@ -136,7 +159,7 @@ fn a_file_that_was_sent_is_in_the_next_list() {
         for n in 0..4 {
             let name = format!("new {n}");
             let names = || -> Vec<String> {
-                let entries = client.list().expect("the directory can be listed");
+                let entries = client.list().expect("the directory can be listed").files;
                 entries.iter().map(|entry| entry.name.to_string()).collect()
             };
             assert!(!names().contains(&name));
@@ -153,14 +176,11 @@ fn a_file_that_was_sent_is_in_the_next_list() {
 fn a_directory_that_is_too_large_for_the_memory_is_listed_in_parts() {
     everywhere(|harness| {
         let there = harness.store("there");
-        let long = "x".repeat(200);
-        let name = |n| format!("{long}/{long}/{long}/{n:04} {long}");
-        let names: Vec<String> = (0..300).map(name).collect();
-        names.iter().for_each(|name| there.write(name, b""));
+        let names = fill_beyond_a_snapshot(&there);
         let options = options(harness).with(|o| o.endpoint.file_memory_bytes = 1);
         let (server, _) = serve_with(harness, &there.directory(), options);
         let client = harness.client(&server);
-        let entries = client.list().expect("the directory can be listed");
+        let entries = client.list().expect("the directory can be listed").files;
         assert!(entries.iter().map(|entry| &*entry.name).eq(names.iter().map(|name| &**name)));
         assert!(server.stats().walks > 1);
         harness.wait_for("the end of the snapshots", || server.stats().file_memory_bytes == 0);
@@ -246,7 +266,7 @@ fn a_directory_is_counted_once_for_many_offers_and_never_for_impossible_ones() {
         };
         refused(&mut raws, 0, 5);
         let walks = server.stats().walks;
-        assert!(walks * 10 < peers as u64 * 8, "{walks} walks");
+        assert!(walks * 4 < peers as u64 * 8, "{walks} walks, removals of parts included");
         refused(&mut raws, 8, 12);
         assert_eq!(server.stats().walks, walks, "nothing of that size can ever fit");
         drop(raws);
@@ -276,6 +296,76 @@ fn lists_behind_a_walk_that_hangs_are_forgotten_with_their_connections() {
         (0..LISTS).for_each(|n| assert_eq!(listed(harness, &mut last).0, 2 * n + 1));
         harness.wait_for("the end of the others", || server.stats().connections == 1);
         drop(last);
+        harness.end(&server);
+    });
+}
+
+/// A list that needs a new walk, because a file has arrived, waits for as long as the last walk
+/// took. Otherwise one thread would do nothing but walk while files arrive.
+#[test]
+fn lists_walk_half_of_the_time_at_most_while_files_arrive() {
+    in_simulation(|harness| {
+        let walk_time = Duration::from_secs(10);
+        let there = harness.store("there");
+        fill(&there, 50);
+        let Store::Simulated(disk) = &there else { unreachable!("a simulated disk") };
+        let (server, _) = serve_with(harness, &there.directory(), options(harness));
+        let client = harness.client(&server);
+        let mut raws: Vec<Raw> = greeted(harness, &server, 2).collect();
+        disk.hang();
+        raws[0].send_frame(LIST, &numbered(1, b""));
+        harness.wait_for("a walk", || server.stats().walks == 1);
+        harness.world().run_for(walk_time);
+        disk.resume();
+        assert_eq!(listed(harness, &mut raws[0]).0, 1);
+        let walked = harness.world().now();
+        let here = harness.store("here");
+        here.write("new", b"new");
+        client.put("new", &here.directory()).expect("there is room for it");
+        let walks = server.stats().walks;
+        raws.iter_mut().for_each(|raw| raw.send_frame(LIST, &numbered(3, b"")));
+        for raw in &mut raws {
+            let (id, entries) = listed(harness, raw);
+            assert!(id == 3 && entries.ends_with(b"new"));
+        }
+        let walks = server.stats().walks - walks;
+        assert_eq!(walks, 1, "one for both");
+        let waited = harness.world().now() - walked;
+        assert!(waited >= walk_time && waited < 2 * walk_time, "{waited:?}");
+        client.close();
+        drop(raws);
+        harness.end(&server);
+    });
+}
+
+/// A removal of parts reads the names and sizes of all parts. It takes its turn.
+#[test]
+fn room_is_made_in_turn_with_other_walks() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        fill(&there, 0);
+        let second = Duration::from_secs(1);
+        let slow = Faults { immediate_ppm: 0, disk_delay: second..=second, ..Faults::none() };
+        harness.world().faults(slow);
+        let quota = there.directory().with_quota(20, 10).expect("the files can be counted");
+        let (server, _) = serve_with(harness, &quota, options(harness));
+        let mut raws: Vec<Raw> = greeted(harness, &server, 3).collect();
+        let mut left = raws.pop().expect("there are three");
+        left.send_frame(OFFER, &offer(1, 8, b"left"));
+        accepted(harness, &mut left);
+        left.send_frame(CHUNK, &chunk(1, b"part"));
+        harness.wait_for("its bytes", || there.parts() == [b"part".to_vec()]);
+        left.reset();
+        harness.wait_for("its end", || server.stats().connections == 2);
+        let before = server.stats().walks;
+        raws[0].send_frame(OFFER, &offer(1, 9, b"next"));
+        harness.wait_for("a count and a removal", || server.stats().walks == before + 2);
+        raws[1].send_frame(LIST, &numbered(1, b""));
+        harness.world().run_for(Duration::from_millis(900));
+        assert_eq!(server.stats().walks, before + 2, "the list waits for its turn");
+        assert_eq!(listed(harness, &mut raws[1]).0, 1);
+        assert_eq!(accepted(harness, &mut raws[0]), (0, 9));
+        drop(raws);
         harness.end(&server);
     });
 }
