@@ -47,8 +47,8 @@ pub(in crate::fs) fn walkable(directory: &OwnedFd) -> Result<OwnedFd, Error> {
     Ok(beneath(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY)?)
 }
 
-/// Calls `each` with every entry of a directory. Returns false if the directory has been removed, or
-/// may not be searched. A directory that may only be read shows nothing but names.
+/// Calls `each` with every entry of a directory. Returns false if the directory has been removed,
+/// or may not be searched. A directory that may only be read shows nothing but names.
 pub(in crate::fs) fn each_entry(
     directory: &OwnedFd,
     mut each: impl FnMut(&Entry<'_>) -> Result<(), Error>,
@@ -96,7 +96,8 @@ pub(in crate::fs) fn is_parts_directory(name: &str) -> bool {
     name == PARTS_DIRECTORY
 }
 
-/// Replaces the error for an object that may not be examined with `None`: a walk omits such objects.
+/// Replaces the error for an object that may not be examined with `None`: a walk omits such
+/// objects.
 fn unless_closed(looked: Result<Option<Stat>, Errno>) -> Result<Option<Found>, Error> {
     match looked {
         Err(Errno::ACCESS | Errno::PERM) => Ok(None),
