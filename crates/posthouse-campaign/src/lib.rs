@@ -210,6 +210,24 @@ impl Settings {
     }
 }
 
+/// The largest payload that a raw peer accepts: larger than any frame of a run.
+const RAW_FRAME_BYTES: usize = 1 << 20;
+
+/// Returns the hello of a raw peer with these features.
+fn hello(features: u32) -> Vec<u8> {
+    let mut payload = b"POSTHOUS".to_vec();
+    payload.extend(1_u16.to_le_bytes());
+    payload.extend(features.to_le_bytes());
+    payload.extend((RAW_FRAME_BYTES as u32).to_le_bytes());
+    payload.extend(0_u32.to_le_bytes());
+    payload.extend([7; 16]);
+    payload.extend([0; 3]);
+    let mut frame = (1 + payload.len() as u32).to_le_bytes().to_vec();
+    frame.push(4);
+    frame.extend(payload);
+    frame
+}
+
 fn records(seed: u64) -> Box<dyn RecordLayer> {
     Box::new(CutRecords::new(seed))
 }

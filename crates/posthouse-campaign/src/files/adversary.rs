@@ -14,6 +14,7 @@ use super::disk_checker::hash;
 use super::fixtures;
 use super::transfer_checker::TransferChecker;
 use crate::traffic::Rng;
+use crate::{RAW_FRAME_BYTES, hello};
 use posthouse::sim::RawStream;
 
 const OFFER: u8 = 10;
@@ -24,8 +25,6 @@ const DONE: u8 = 14;
 const ABORT: u8 = 15;
 /// The position of the first attribute's type in the frame of an offer.
 const OFFER_ATTRIBUTE_AT: usize = 5 + 4 + 4 + 19 + 2;
-/// The largest frame that an adversary accepts: larger than any frame of a run.
-const FRAME_BYTES_MAX: usize = 1 << 20;
 /// The minimum window of one file: a receiver grants it even if the file's share of the
 /// connection's window is smaller.
 const WINDOW_BYTES_LEAST: u64 = 128 * 1024;
@@ -131,26 +130,11 @@ impl ReceivedFrame {
     }
 }
 
-/// Returns a hello with the feature of transfers.
-fn hello() -> Vec<u8> {
-    let mut payload = b"POSTHOUS".to_vec();
-    payload.extend(1_u16.to_le_bytes());
-    payload.extend(posthouse_wire::FEATURE_TRANSFERS.to_le_bytes());
-    payload.extend((FRAME_BYTES_MAX as u32).to_le_bytes());
-    payload.extend(0_u32.to_le_bytes());
-    payload.extend([7; 16]);
-    payload.extend([0; 3]);
-    let mut frame = (1 + payload.len() as u32).to_le_bytes().to_vec();
-    frame.push(4);
-    frame.extend(payload);
-    frame
-}
-
 impl Adversary {
     pub(super) fn new(raw: RawStream, window_bytes: usize, rng: &mut Rng) -> Self {
         // Some send no hello: then the server reads all of their frames as messages.
         if !rng.one_in(8) {
-            raw.send(&hello());
+            raw.send(&hello(posthouse_wire::FEATURE_TRANSFERS));
         }
         Self {
             raw,
@@ -189,7 +173,7 @@ impl Adversary {
 
     fn send_frame(&self, frame: TransferFrame<'_>) {
         let mut bytes = Vec::new();
-        if frame.encode(FRAME_BYTES_MAX, &mut bytes).is_ok() {
+        if frame.encode(RAW_FRAME_BYTES, &mut bytes).is_ok() {
             self.raw.send(&bytes);
         }
     }
@@ -197,7 +181,7 @@ impl Adversary {
     /// Sends a frame with one wrong byte, which is not in its length.
     fn send_corrupted(&self, rng: &mut Rng, frame: TransferFrame<'_>) {
         let mut bytes = Vec::new();
-        if frame.encode(FRAME_BYTES_MAX, &mut bytes).is_ok() {
+        if frame.encode(RAW_FRAME_BYTES, &mut bytes).is_ok() {
             let at = 3 + rng.below(bytes.len() as u64 - 3) as usize;
             let kind = 9 + rng.below(31) as u8;
             // Never the kind of a message or a request: the checker verifies their payloads.
@@ -482,7 +466,7 @@ impl Adversary {
         let has_attribute = attributes.delivery_id.is_some();
         let offer = TransferFrame::Offer { id, in_reply_to, entry, replace, attributes };
         let mut bytes = Vec::new();
-        offer.encode(FRAME_BYTES_MAX, &mut bytes).expect("it fits");
+        offer.encode(RAW_FRAME_BYTES, &mut bytes).expect("it fits");
         if has_attribute {
             bytes[OFFER_ATTRIBUTE_AT] = rng.next() as u8;
         }
