@@ -13,7 +13,7 @@ use posthouse::{
 };
 
 use super::traffic::Rng;
-use super::{Summary, Violation, await_end, lock};
+use super::{Summary, Violation, await_end, hello, lock};
 
 const KEY: &[u8] = b"0123456789abcdef";
 /// The kind of the one message of an honest peer, which the server sends back.
@@ -164,10 +164,10 @@ impl Flood {
         let raw = world.dial_from(plan.hostile_address(rng), plan.server);
         match rng.below(6) {
             0 => {}
-            1 => raw.send(&hello()[..7]),
-            2 => raw.send(&[&hello()[..], &[33, 0, 0, 0, 6], &[1; 32]].concat()),
+            1 => raw.send(&hello(0)[..7]),
+            2 => raw.send(&[&hello(0)[..], &[33, 0, 0, 0, 6], &[1; 32]].concat()),
             3 => raw.stop_reading(),
-            _ => raw.send(&hello()),
+            _ => raw.send(&hello(0)),
         }
         self.raws.push_back(raw);
         if self.raws.len() > self.held
@@ -180,22 +180,6 @@ impl Flood {
             }
         }
     }
-}
-
-/// Returns a hello of version 1.
-fn hello() -> Vec<u8> {
-    let mut payload = b"POSTHOUS".to_vec();
-    payload.extend(1u16.to_le_bytes());
-    payload.extend(0u32.to_le_bytes());
-    payload.extend((1u32 << 20).to_le_bytes());
-    payload.extend(0u32.to_le_bytes());
-    payload.extend([7; 16]);
-    payload.push(0);
-    payload.extend(0u16.to_le_bytes());
-    let mut frame = (1 + payload.len() as u32).to_le_bytes().to_vec();
-    frame.push(4);
-    frame.extend(payload);
-    frame
 }
 
 /// Runs admission with one seed.

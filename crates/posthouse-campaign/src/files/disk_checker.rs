@@ -231,6 +231,23 @@ impl DiskChecker {
         of_disk.map(|(_, path)| path.clone()).collect()
     }
 
+    /// Checks that a directory that was reported as made is on the disk. From then on it must stay
+    /// there. Returns its size, 0.
+    pub(super) fn promise_directory(
+        &mut self,
+        place: usize,
+        path: String,
+        told: &[u8; 32],
+    ) -> Result<u64, String> {
+        if *told != hash(b"") || !self.disks[place].has_directory(&path) {
+            return Err(format!(
+                "{path} was reported as made, and is no directory of disk {place}"
+            ));
+        }
+        self.promised_directories.insert((place, path));
+        Ok(0)
+    }
+
     /// Checks that a file that was reported as complete is on the disk with this hash. From then on
     /// it must stay there. Returns its size.
     pub(super) fn promise(
@@ -239,10 +256,6 @@ impl DiskChecker {
         path: String,
         told: &[u8; 32],
     ) -> Result<u64, String> {
-        if *told == hash(b"") && self.disks[place].has_directory(&path) {
-            self.promised_directories.insert((place, path));
-            return Ok(0);
-        }
         let Some(content) = self.disks[place].read(&path) else {
             return Err(format!("{path} was reported as complete, and is not on disk {place}"));
         };
