@@ -44,7 +44,8 @@ impl Plan {
     /// address with the most unadmitted peers.
     fn draw(rng: &mut Rng) -> Self {
         let is_ipv6 = rng.one_in(2);
-        let (hosts, honest) = (1 + rng.below(3), 2 + rng.below(3) as usize);
+        let hosts = 1 + rng.below(3);
+        let honest = 2 + rng.below(3) as usize;
         let least = hosts as usize + 2;
         let max_unadmitted = least + rng.below(12) as usize;
         let max_connections = honest + least.max(max_unadmitted) + rng.below(20) as usize;
@@ -217,7 +218,8 @@ pub fn run_admission(seed: u64) -> Result<Summary, Violation> {
     client.shutdown(Duration::from_secs(1));
     await_end(&world, std::slice::from_ref(&server))?;
     await_end(&world, std::slice::from_ref(&client))?;
-    let (server, client) = (server.stats(), client.stats());
+    let server = server.stats();
+    let client = client.stats();
     Ok(Summary {
         connections: server.connected + client.connected,
         disconnections: server.disconnected + client.disconnected,

@@ -216,7 +216,9 @@ impl Ledger {
 
     /// Notes that the server pauses reading from a plain peer.
     pub(super) fn hold(&self, number: u64, id: PeerId, resumes: bool) {
-        let (received, disconnected, ended_cleanly) = (0, false, false);
+        let received = 0;
+        let disconnected = false;
+        let ended_cleanly = false;
         let held = Held { id, resumes, received, disconnected, ended_cleanly };
         lock(&self.inner).held.insert(number, held);
     }

@@ -87,7 +87,8 @@ impl Directory {
     }
 
     fn new(io: posthouse_io::Directory, quota: Option<Quota>) -> Self {
-        let (changes, expired_ms) = (AtomicU64::new(0), Mutex::new(None));
+        let changes = AtomicU64::new(0);
+        let expired_ms = Mutex::new(None);
         Self { inner: Arc::new(Inner { io, quota, changes, expired_ms }) }
     }
 

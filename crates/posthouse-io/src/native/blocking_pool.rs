@@ -197,7 +197,8 @@ impl Shared {
         let PoolLimits { name, max_threads_hung, stall_timeout, .. } = *limits;
         let mut state = lock(&self.state);
         while !(state.closed || state.waiting.is_empty() && state.long.waiting.is_empty()) {
-            let (ended, long_ended) = (state.ended, state.long.ended);
+            let ended = state.ended;
+            let long_ended = state.long.ended;
             let waited = self.gone.wait_timeout_while(state, stall_timeout, |state| !state.closed);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             if state.closed || state.threads >= max_threads_hung {
@@ -402,7 +403,8 @@ mod tests {
         let released = Arc::new(Mutex::new(released));
         let (tell, told) = channel();
         for n in 0..5 {
-            let (tell, released) = (tell.clone(), released.clone());
+            let tell = tell.clone();
+            let released = released.clone();
             assert!(pool.try_spawn(Length::Long, move || {
                 let _ = tell.send(n);
                 let _ = lock(&released).recv();
@@ -431,7 +433,8 @@ mod tests {
         let released = Arc::new(Mutex::new(released));
         let (tell, told) = channel();
         for n in 0..MAX_THREADS {
-            let (tell, released) = (tell.clone(), released.clone());
+            let tell = tell.clone();
+            let released = released.clone();
             assert!(pool.try_spawn(Length::Long, move || {
                 let _ = tell.send(n);
                 let _ = lock(&released).recv();

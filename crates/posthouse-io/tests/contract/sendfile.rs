@@ -260,7 +260,8 @@ pub fn a_watch_beside_a_cancelled_send_of_a_file_sees_the_end(harness: &Harness)
         harness.shutdown(far);
         #[cfg(target_os = "linux")]
         drop_from_memory(&dir.path("file"));
-        let (driver, gather) = (harness.driver.clone(), whole(&file, BYTES));
+        let driver = harness.driver.clone();
+        let gather = whole(&file, BYTES);
         let (send, watch) = harness.on(near.lane, move |lane| {
             let send = driver.submit(lane, Op::Send(near.socket, gather));
             lane.cancel(near.socket, Cancel::Everything);
