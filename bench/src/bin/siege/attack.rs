@@ -18,8 +18,8 @@ use rustix::event::epoll::{self, CreateFlags, Event};
 use rustix::io::Errno;
 
 use connection::Connection;
-use kind::ATTACKS;
-pub(crate) use kind::{Kind, describe};
+use kind::{Kind, chosen};
+pub(crate) use kind::{describe, is_kind, kinds};
 
 const EVENTS: usize = 1024;
 /// The pause after a sweep in which no connection had work.
@@ -44,17 +44,22 @@ impl Totals {
     }
 }
 
-/// Attacks for `duration`, and prints the totals of each kind, one a line.
-pub(crate) fn run(plain: SocketAddr, keyed: SocketAddr, duration: Duration) -> io::Result<()> {
+/// Attacks for `duration` by the kinds of attack that `only` names, and prints the totals of each,
+/// one a line. A connection begins no turn with frames before `pace` has passed since the last one.
+pub(crate) fn run(
+    [plain, keyed]: [SocketAddr; 2],
+    duration: Duration,
+    (only, pace): (&str, Duration),
+) -> io::Result<()> {
     tether()?;
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     let begin = Instant::now();
     let mut connections = Vec::new();
-    for attack in ATTACKS {
+    for attack in chosen(only) {
         let target = if attack.kind == Kind::A3 { keyed } else { plain };
         for number in 0..attack.connections {
-            let source = attack.source(number);
-            connections.push(Connection::new(attack.kind, source, target, begin));
+            let route = [attack.source(number), target];
+            connections.push(Connection::new(attack.kind, route, pace, begin));
         }
     }
     let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
@@ -80,7 +85,7 @@ pub(crate) fn run(plain: SocketAddr, keyed: SocketAddr, duration: Duration) -> i
         }
     }
     let mut out = io::stdout().lock();
-    for attack in ATTACKS {
+    for attack in chosen(only) {
         let mut totals = Totals::default();
         let same = connections.iter().filter(|connection| connection.kind == attack.kind);
         same.for_each(|connection| totals.add(connection.totals));

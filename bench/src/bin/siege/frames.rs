@@ -23,7 +23,9 @@ fn push(out: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
     // The fourth byte, the flags, is 0 because no frame here is longer than 2^24.
     out.extend_from_slice(&(1 + payload as u32).to_le_bytes());
     out.push(kind);
-    parts.iter().for_each(|part| out.extend_from_slice(part));
+    for part in parts {
+        out.extend_from_slice(part);
+    }
 }
 
 fn push_hello(out: &mut Vec<u8>, largest: u32, flags: u8) {

@@ -50,15 +50,7 @@ impl Bin {
         else {
             return None;
         };
-        Some(Self {
-            bytes,
-            operations,
-            errors,
-            small_us,
-            newcomers,
-            newcomers_served,
-            newcomer_us,
-        })
+        Some(Self { bytes, operations, errors, small_us, newcomers, newcomers_served, newcomer_us })
     }
 
     fn line(self) -> String {

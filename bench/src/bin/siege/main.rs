@@ -20,15 +20,16 @@ mod rounds;
 mod server;
 mod sink;
 
+use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use fixture::Fixture;
 use machine::{Busy, Machine};
 use report::Measured;
-use rounds::{Durations, Siege};
+use rounds::{Durations, Plan, Siege};
 
 const HELP: &str = "\
 Attacks an endpoint by many peers at once and measures the goodput of honest peers.
@@ -37,6 +38,9 @@ Attacks an endpoint by many peers at once and measures the goodput of honest pee
   --rounds N        rounds, of which the median counts (default 3)
   --attack-s N      seconds of each attack (default 10)
   --normal-s N      seconds of each normal phase (default 5)
+  --only KINDS      only these kinds of attack, for example A1Gets,A5 (default: all)
+  --turns-per-s N   turns of an attacking connection in a second (default 0: no limit)
+  --each            one round of each kind of attack alone, instead of all at once
   --place DIR       directory for the files (default /dev/shm, so that no disk is measured)
   --results DIR     directory for the table; without it the table is only printed
 ";
@@ -44,7 +48,9 @@ Attacks an endpoint by many peers at once and measures the goodput of honest pee
 struct Settings {
     backends: Vec<String>,
     rounds: usize,
-    durations: Durations,
+    /// True exactly when each kind of attack is measured alone.
+    each: bool,
+    plan: Plan,
     place: PathBuf,
     results: Option<PathBuf>,
 }
@@ -75,18 +81,20 @@ fn part(words: &[String]) -> Option<Result<(), String>> {
     let text = |error: std::io::Error| error.to_string();
     match words[..] {
         ["server", backend, root, ref group @ ..] => {
-            let group = group.first().map(|path| path.as_ref());
+            let group = group.first().map(Path::new);
             Some(server::run(backend, root.as_ref(), group).map_err(|error| error.to_string()))
         }
         ["sink"] => Some(sink::run().map_err(text)),
-        ["attack", plain, keyed, ms] => Some((|| {
-            let ms = ms.parse().map_err(|error| format!("{ms}: {error}"))?;
-            let duration = Duration::from_millis(ms);
-            attack::run(address(plain)?, address(keyed)?, duration).map_err(text)
+        ["attack", plain, keyed, ms, only, turns] => Some((|| {
+            let number = |text: &str| text.parse().map_err(|error| format!("{text}: {error}"));
+            let duration = Duration::from_millis(number(ms)?);
+            let turns = number(turns)?;
+            let pace = Duration::from_nanos(1_000_000_000_u64.checked_div(turns).unwrap_or(0));
+            attack::run([address(plain)?, address(keyed)?], duration, (only, pace)).map_err(text)
         })()),
-        ["honest", plain, keyed, root] => Some((|| {
-            honest::run(address(plain)?, address(keyed)?, root.as_ref()).map_err(text)
-        })()),
+        ["honest", plain, keyed, root] => {
+            Some((|| honest::run(address(plain)?, address(keyed)?, root.as_ref()).map_err(text))())
+        }
         _ => None,
     }
 }
@@ -100,7 +108,8 @@ fn settings(words: &[String]) -> Result<Settings, String> {
     let mut settings = Settings {
         backends: vec!["uring".into(), "readiness".into()],
         rounds: 3,
-        durations,
+        each: false,
+        plan: Plan { durations, only: String::new(), turns_per_second: 0 },
         place: PathBuf::from("/dev/shm"),
         results: None,
     };
@@ -113,8 +122,11 @@ fn settings(words: &[String]) -> Result<Settings, String> {
         let number = |text: &String| text.parse::<u64>().map_err(|e| format!("{word}: {e}"));
         let mut seconds = || Ok::<_, String>(Duration::from_secs(number(value()?)?.max(1)));
         match word.as_str() {
-            "--normal-s" => settings.durations.normal = seconds()?,
-            "--attack-s" => settings.durations.attack = seconds()?,
+            "--normal-s" => settings.plan.durations.normal = seconds()?,
+            "--attack-s" => settings.plan.durations.attack = seconds()?,
+            "--each" => settings.each = true,
+            "--only" => settings.plan.only = check_kinds(value()?)?,
+            "--turns-per-s" => settings.plan.turns_per_second = number(value()?)?,
             "--backend" => settings.backends = vec![value()?.clone()],
             "--rounds" => settings.rounds = number(value()?)?.max(1) as usize,
             "--place" => settings.place = value()?.into(),
@@ -125,37 +137,59 @@ fn settings(words: &[String]) -> Result<Settings, String> {
     Ok(settings)
 }
 
+/// Checks the names of kinds of attack.
+fn check_kinds(names: &str) -> Result<String, String> {
+    match names.split(',').find(|name| !attack::is_kind(name)) {
+        Some(name) => Err(format!("no kind of attack is named {name}")),
+        None => Ok(names.to_owned()),
+    }
+}
+
 fn run(settings: &Settings) -> Result<(), String> {
     let busy = Busy::now();
-    let mut text = report::beforehand(settings.durations, settings.rounds);
+    let plans: Vec<Plan> = if settings.each {
+        let alone = |only: &str| Plan { only: only.to_owned(), ..settings.plan.clone() };
+        attack::kinds().iter().map(|kind| alone(kind)).collect()
+    } else {
+        vec![settings.plan.clone()]
+    };
+    let mut text = report::beforehand(&settings.plan, settings.rounds);
     print!("{text}");
     let fixture = Fixture::build(&settings.place)?;
     let mut all = Vec::new();
     for backend in &settings.backends {
-        let mut siege = Siege::start(backend, &fixture, settings.durations)?;
-        let stated = report::stated(backend, siege.idle.own, siege.memory_text);
-        print!("{stated}");
-        text.push_str(&stated);
-        let mut rounds = Vec::new();
-        for number in 0..settings.rounds {
-            rounds.push(siege.round(number % 2 == 0)?);
+        for plan in &plans {
+            let measured = measure(backend, plan, &fixture, settings.rounds)?;
+            text.push_str(&measured.stated);
+            all.push(measured);
         }
-        all.push(Measured {
-            backend: backend.clone(),
-            idle: siege.idle.own,
-            rounds,
-        });
     }
     drop(fixture);
     let mut table = report::table(&all);
     let others = Busy::now().share_of_others(busy) * 100.0;
-    table.push_str(&format!("\nOther processes did {others:.0} % of the processors' work.\n"));
+    let _ = writeln!(table, "\nOther processes did {others:.0} % of the processors' work.");
     print!("{table}");
     text.push_str(&table);
     if let Some(results) = &settings.results {
-        let path = results.join(format!("{}-siege.md", Machine::here().date));
+        let each = if settings.each { "-each" } else { "" };
+        let path = results.join(format!("{}-siege{each}.md", Machine::here().date));
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         println!("wrote {}", path.display());
     }
     Ok(())
+}
+
+fn measure(
+    backend: &str,
+    plan: &Plan,
+    fixture: &Fixture,
+    rounds: usize,
+) -> Result<Measured, String> {
+    let mut siege = Siege::start(backend, fixture, plan.clone())?;
+    let name = format!("{backend} {}", plan.only).trim().to_owned();
+    let stated = report::stated(&name, siege.idle.own, siege.memory_text);
+    print!("{stated}");
+    let rounds =
+        (0..rounds).map(|number| siege.round(number % 2 == 0)).collect::<Result<_, _>>()?;
+    Ok(Measured { name, idle: siege.idle.own, stated, rounds })
 }

@@ -1,10 +1,12 @@
 //! The processes of the measurement, each pinned to one core.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use rustix::param::clock_ticks_per_second;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// The core of the server and of the sink.
@@ -84,6 +86,16 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Returns the time for which all threads of a process were on a processor, those that have ended
+/// included.
+pub(crate) fn busy_seconds(id: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // The name may contain blanks. After it, utime and stime are the fields 12 and 13.
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|word| word.parse::<u64>().ok()).sum();
+    ticks as f64 / clock_ticks_per_second() as f64
 }
 
 pub(crate) fn run_on(core: usize) -> Result<(), String> {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::attack::{Totals, describe};
-use crate::rounds::{Durations, NORMAL_SHARE, Phase, Round};
+use crate::rounds::{Durations, NORMAL_SHARE, Phase, Plan, Round};
 use crate::server::{BUDGET, budget_bytes};
 use crate::{fixture, machine};
 
@@ -17,9 +17,12 @@ pub(crate) const MAX_RECOVERY: Duration = Duration::from_secs(5);
 /// The figures of one backend.
 #[derive(Debug)]
 pub(crate) struct Measured {
-    pub(crate) backend: String,
+    /// The backend, and the kind of attack if it is only one.
+    pub(crate) name: String,
     /// The bytes of the idle server.
     pub(crate) idle: u64,
+    /// The statement about the memory of the idle server.
+    pub(crate) stated: String,
     pub(crate) rounds: Vec<Round>,
 }
 
@@ -75,9 +78,9 @@ impl Measured {
 }
 
 /// Returns the part of the report that is stated before the measurement.
-pub(crate) fn beforehand(durations: Durations, rounds: usize) -> String {
+pub(crate) fn beforehand(plan: &Plan, rounds: usize) -> String {
     let mut text = format!("# An endpoint under attack\n\n{}\n", machine::Machine::here());
-    let Durations { normal, attack, recovery } = durations;
+    let Durations { normal, attack, recovery } = plan.durations;
     let _ = writeln!(
         text,
         "\n`cargo xtask bench --siege`: {rounds} rounds: {} s normal; the sink attacked for {} s; \
@@ -89,7 +92,11 @@ pub(crate) fn beforehand(durations: Durations, rounds: usize) -> String {
         attack.as_secs(),
         recovery.as_secs()
     );
-    let _ = writeln!(text, "## The attacks, all at once\n\n{}", describe());
+    if plan.turns_per_second > 0 {
+        let most = plan.turns_per_second;
+        let _ = writeln!(text, "An attacking connection has at most {most} turns in a second.\n");
+    }
+    let _ = writeln!(text, "## The attacks, all at once\n\n{}", describe(&plan.only));
     text.push_str(
         "Each kind has two source addresses of its own (127.0.1.x). A connection that ends is \
          made again, at most once in 100 ms. A flood that reads nothing and could not send for \
@@ -113,10 +120,10 @@ pub(crate) fn beforehand(durations: Durations, rounds: usize) -> String {
 }
 
 /// Returns the statement about the memory of one idle server.
-pub(crate) fn stated(backend: &str, idle: u64, memory_text: &str) -> String {
+pub(crate) fn stated(name: &str, idle: u64, memory_text: &str) -> String {
     let bound = idle + budget_bytes() as u64;
     format!(
-        "- {backend}: idle {:.1} MiB, so at most {:.1} MiB. Measured: {memory_text}.\n",
+        "- {name}: idle {:.1} MiB, so at most {:.1} MiB. Measured: {memory_text}.\n",
         idle as f64 / MIB,
         bound as f64 / MIB
     )
@@ -142,7 +149,7 @@ pub(crate) fn table(all: &[Measured]) -> String {
             text,
             "| {} | {:.1} MiB/s | {:.1} MiB/s | {:.1} MiB/s | {:.2} | {:.2} | {} | {} | {:.0} ms \
              | {:.0} ms | {} | {:.1} / {:.1} MiB | {} |",
-            measured.backend,
+            measured.name,
             mib(|round| round.normal.goodput()),
             mib(|round| round.sink.goodput()),
             mib(|round| round.server.goodput()),
@@ -165,7 +172,9 @@ pub(crate) fn table(all: &[Measured]) -> String {
         MAX_SMALL.as_secs(),
         MAX_RECOVERY.as_secs()
     );
-    all.iter().for_each(|measured| details(&mut text, measured));
+    for measured in all {
+        details(&mut text, measured);
+    }
     text
 }
 
@@ -174,9 +183,10 @@ fn details(text: &mut String, measured: &Measured) {
     let _ = writeln!(
         text,
         "\n## {}\n\n| round | phase | MiB/s | operations/s | errors | newcomers | worst newcomer \
-         | worst small get | memory | of the kernel | resident peak | files cached |\n\
-         |--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
-        measured.backend
+         | worst small get | memory | of the kernel | resident peak | files cached \
+         | cores: server, sink, honest, attackers |\n\
+         |--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        measured.name
     );
     for (number, round) in measured.rounds.iter().enumerate() {
         let phases = [("normal", &round.normal), ("sink", &round.sink), ("server", &round.server)];
@@ -184,7 +194,7 @@ fn details(text: &mut String, measured: &Measured) {
             let _ = writeln!(
                 text,
                 "| {} | {name} | {:.1} | {:.0} | {} | {} of {} | {:.0} ms | {:.0} ms | {:.1} MiB \
-                 | {:.1} MiB | {:.1} MiB | {:.1} MiB |",
+                 | {:.1} MiB | {:.1} MiB | {:.1} MiB | {} |",
                 number + 1,
                 phase.goodput() / MIB,
                 phase.operations(),
@@ -196,7 +206,8 @@ fn details(text: &mut String, measured: &Measured) {
                 phase.memory.own as f64 / MIB,
                 phase.memory.kernel as f64 / MIB,
                 phase.resident_peak as f64 / MIB,
-                phase.memory.cache as f64 / MIB
+                phase.memory.cache as f64 / MIB,
+                phase.cores.map(|share| format!("{share:.2}")).join(", ")
             );
         }
     }

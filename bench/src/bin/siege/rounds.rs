@@ -9,7 +9,7 @@ use crate::attack::Totals;
 use crate::fixture::Fixture;
 use crate::honest::{BIN, Bin};
 use crate::memory::{self, Group, Memory};
-use crate::process::{PEER_CORE, Process, SERVER_CORE};
+use crate::process::{self, PEER_CORE, Process, SERVER_CORE};
 
 const MEMORY_EVERY: Duration = Duration::from_millis(20);
 /// The share of the normal goodput at which the honest peers are back to normal.
@@ -26,12 +26,24 @@ pub(crate) struct Durations {
     pub(crate) recovery: Duration,
 }
 
+/// The parameters of the measurement.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) durations: Durations,
+    /// The names of the kinds of attack, with commas between them. An empty text means all.
+    pub(crate) only: String,
+    /// The maximum number of turns with frames of one attacking connection in a second. 0: no limit.
+    pub(crate) turns_per_second: u64,
+}
+
 /// The figures of one phase.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Phase {
     pub(crate) bins: Vec<Bin>,
     pub(crate) memory: Memory,
     pub(crate) resident_peak: u64,
+    /// The shares of a core that the server, the sink, the honest peers and the attackers had.
+    pub(crate) cores: [f64; 4],
     /// What the attackers did, one entry a kind.
     pub(crate) totals: Vec<(String, Totals)>,
     /// The counters of the endpoint at the end of the phase.
@@ -77,24 +89,20 @@ pub(crate) struct Round {
 /// the server ends before its group is removed.
 pub(crate) struct Siege {
     server: Process,
-    _sink: Process,
-    _honest: Process,
+    sink: Process,
+    honest: Process,
     bins: Receiver<Bin>,
     group: Group,
     server_at: Vec<OsString>,
     sink_at: Vec<OsString>,
-    durations: Durations,
+    plan: Plan,
     /// The memory of the server before its first peer.
     pub(crate) idle: Memory,
     pub(crate) memory_text: &'static str,
 }
 
 impl Siege {
-    pub(crate) fn start(
-        backend: &str,
-        fixture: &Fixture,
-        durations: Durations,
-    ) -> Result<Self, String> {
+    pub(crate) fn start(backend: &str, fixture: &Fixture, plan: Plan) -> Result<Self, String> {
         let group = Group::create();
         let root = fixture.root().as_os_str().to_owned();
         let mut arguments = vec!["server".into(), backend.into(), root.clone()];
@@ -109,8 +117,9 @@ impl Siege {
             thread::sleep(MEMORY_EVERY);
             idle = idle.max(group.read(server.id()));
         }
-        let [plain, keyed] = [&server_at[0], &server_at[1]];
-        let arguments = [OsString::from("honest"), plain.clone(), keyed.clone(), root];
+        let mut arguments = vec![OsString::from("honest")];
+        arguments.extend_from_slice(&server_at);
+        arguments.push(root);
         let mut honest = Process::start(PEER_CORE, &arguments)?;
         let lines = honest.take_output().ok_or("the honest peers have no output")?;
         let (sender, bins) = channel();
@@ -122,30 +131,19 @@ impl Siege {
             }
         });
         let memory_text = group.describe();
-        Ok(Self {
-            server,
-            _sink: sink,
-            _honest: honest,
-            bins,
-            group,
-            server_at,
-            sink_at,
-            durations,
-            idle,
-            memory_text,
-        })
+        Ok(Self { server, sink, honest, bins, group, server_at, sink_at, plan, idle, memory_text })
     }
 
     /// Runs the phases of one round: the sink is attacked first in every second round.
     pub(crate) fn round(&mut self, is_sink_first: bool) -> Result<Round, String> {
-        let normal = self.observe(None, self.durations.normal)?;
+        let normal = self.observe(None, self.plan.durations.normal)?;
         let mut attacked = [Phase::default(), Phase::default()];
         let mut recovery = None;
         for is_sink in [is_sink_first, !is_sink_first] {
             let at = if is_sink { &self.sink_at } else { &self.server_at };
             let attackers = self.attackers(at)?;
             attacked[usize::from(!is_sink)] =
-                self.observe(Some(attackers), self.durations.attack)?;
+                self.observe(Some(attackers), self.plan.durations.attack)?;
             let pause = self.recover(normal.goodput())?;
             if !is_sink {
                 recovery = pause;
@@ -156,29 +154,34 @@ impl Siege {
     }
 
     fn attackers(&self, at: &[OsString]) -> Result<Process, String> {
-        let ms = self.durations.attack.as_millis().to_string();
-        let arguments = [OsString::from("attack"), at[0].clone(), at[1].clone(), ms.into()];
+        let ms = self.plan.durations.attack.as_millis().to_string();
+        let only = OsString::from(&self.plan.only);
+        let turns = self.plan.turns_per_second.to_string();
+        let [plain, keyed] = [at[0].clone(), at[1].clone()];
+        let arguments = ["attack".into(), plain, keyed, ms.into(), only, turns.into()];
         Process::start(PEER_CORE, &arguments)
     }
 
     /// Observes the honest peers and the memory of the server.
-    fn observe(
-        &mut self,
-        attackers: Option<Process>,
-        duration: Duration,
-    ) -> Result<Phase, String> {
-        let process = self.server.id();
-        memory::reset_peak(process);
+    fn observe(&mut self, attackers: Option<Process>, duration: Duration) -> Result<Phase, String> {
+        let server = self.server.id();
+        memory::reset_peak(server);
         let mut phase = Phase::default();
         // What happened before this phase is not a part of it.
         self.bins.try_iter().for_each(drop);
-        let begin = Instant::now();
+        let ids = [Some(&self.server), Some(&self.sink), Some(&self.honest), attackers.as_ref()]
+            .map(|process| process.map(Process::id));
+        let busy = || ids.map(|id| id.map_or(0.0, process::busy_seconds));
+        let (begin, before) = (Instant::now(), busy());
         while begin.elapsed() < duration {
             thread::sleep(MEMORY_EVERY);
-            phase.memory = phase.memory.max(self.group.read(process));
+            phase.memory = phase.memory.max(self.group.read(server));
             phase.bins.extend(self.bins.try_iter());
         }
-        phase.resident_peak = memory::resident_peak(process);
+        let after = busy();
+        let elapsed = begin.elapsed().as_secs_f64();
+        phase.cores = std::array::from_fn(|i| (after[i] - before[i]) / elapsed);
+        phase.resident_peak = memory::resident_peak(server);
         phase.stats = self.server.ask()?;
         if let Some(mut attackers) = attackers {
             phase.totals = attackers.finish()?.lines().filter_map(totals).collect();
@@ -192,7 +195,7 @@ impl Siege {
         self.bins.try_iter().for_each(drop);
         let begin = Instant::now();
         let mut second: Vec<Bin> = Vec::new();
-        while begin.elapsed() < self.durations.recovery {
+        while begin.elapsed() < self.plan.durations.recovery {
             let bin = self.bins.recv_timeout(Duration::from_secs(5));
             second.push(bin.map_err(|_| "the honest peers do not report any more")?);
             let last = &second[second.len().saturating_sub(per_second)..];

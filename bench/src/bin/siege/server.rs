@@ -1,34 +1,39 @@
 //! The server under attack: an endpoint with the public interface of Posthouse and small budgets.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use posthouse::{
-    ConnectionOptions, Destination, Directory, Endpoint, EndpointOptions, FinishedTransfer,
-    Handler, HandlerResult, Key, Listener, Message, Offer, OfferResponder, Peer, Reject, Source,
-    Tuning,
+    ConnectionOptions, Destination, Directory, DisconnectReason, Endpoint, EndpointOptions,
+    FinishedTransfer, Handler, HandlerResult, Key, Listener, Message, Offer, OfferResponder, Peer,
+    Reject, Source, Tuning,
 };
 use posthouse_bench::listening::tether;
 
 use crate::fixture;
 
-const MAX_CONNECTIONS: usize = 768;
+const MAX_CONNECTIONS: usize = 640;
 const MAX_UNADMITTED: usize = 128;
 const ASSEMBLY_BYTES: usize = 8 << 20;
 const FILE_MEMORY_BYTES: usize = 128 << 20;
-const SEND_QUEUE_BYTES: usize = 64 << 10;
+const SEND_QUEUE_BYTES: usize = 256 << 10;
 const MAX_OPEN_FILES: usize = 256;
 const RECEIVE_BUFFER_BYTES: usize = 16 << 10;
 const MAX_FREE_BUFFERS: usize = 64;
+const QUEUE_HIGH_BYTES: usize = 128 << 10;
 const CHUNK_BYTES: usize = 64 << 10;
 
 struct FileServer {
     outbox: Directory,
     inbox: Directory,
     inbox_path: PathBuf,
+    /// The number of connections that ended for each reason.
+    ends: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 impl Handler for FileServer {
@@ -63,6 +68,11 @@ impl Handler for FileServer {
         }
         Ok(())
     }
+
+    fn disconnected(&self, _: &mut Peer<'_, Self>, reason: &DisconnectReason) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        *ends.entry(reason.to_string()).or_default() += 1;
+    }
 }
 
 fn endpoint_options() -> EndpointOptions {
@@ -83,6 +93,7 @@ fn tuning() -> Tuning {
     Tuning::default()
         .with_receive_buffer_bytes(RECEIVE_BUFFER_BYTES)
         .with_max_free_buffers(MAX_FREE_BUFFERS)
+        .with_queue_high_bytes(QUEUE_HIGH_BYTES)
         .with_chunk_bytes(CHUNK_BYTES)
 }
 
@@ -136,11 +147,13 @@ pub(crate) fn run(backend: &str, root: &Path, group: Option<&Path>) -> Result<()
     let mut options = endpoint_options();
     options.set("backend", backend)?;
     let inbox_path = fixture::inbox(root);
-    let inbox = Directory::open(&inbox_path)?
-        .with_quota(fixture::QUOTA_BYTES, fixture::QUOTA_FILES)?;
+    let inbox =
+        Directory::open(&inbox_path)?.with_quota(fixture::QUOTA_BYTES, fixture::QUOTA_FILES)?;
     let outbox = Directory::open(fixture::outbox(root))?;
     let listener = || Listener::new("127.0.0.1:0").options(connection_options());
-    let endpoint = Endpoint::builder(FileServer { outbox, inbox, inbox_path })
+    let ends = Arc::<Mutex<BTreeMap<String, u64>>>::default();
+    let server = FileServer { outbox, inbox, inbox_path, ends: ends.clone() };
+    let endpoint = Endpoint::builder(server)
         .options(options)
         .tuning(tuning())
         .listen(listener().name("plain"))
@@ -156,7 +169,8 @@ pub(crate) fn run(backend: &str, root: &Path, group: Option<&Path>) -> Result<()
     println!("{line}");
     for line in io::stdin().lock().lines() {
         line?;
-        writeln!(io::stdout(), "{:?}", endpoint.stats())?;
+        let ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
+        writeln!(io::stdout(), "{:?}, ends: {ends:?}", endpoint.stats())?;
     }
     endpoint.shutdown(std::time::Duration::from_secs(1));
     Ok(())

@@ -1,6 +1,6 @@
 //! One connection of an attacker.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,11 @@ const SLOW_READ_BYTES: usize = 1024;
 pub(crate) struct Connection {
     pub(crate) kind: Kind,
     pub(crate) totals: Totals,
-    source: Ipv4Addr,
+    source: SocketAddr,
     target: SocketAddr,
+    /// The shortest time between two turns with frames.
+    pace: Duration,
+    next_fill: Instant,
     socket: Option<OwnedFd>,
     /// The number of the current socket, which marks its events.
     generation: u32,
@@ -45,12 +48,19 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(kind: Kind, source: Ipv4Addr, target: SocketAddr, now: Instant) -> Self {
+    pub(crate) fn new(
+        kind: Kind,
+        [source, target]: [SocketAddr; 2],
+        pace: Duration,
+        now: Instant,
+    ) -> Self {
         Self {
             kind,
             totals: Totals::default(),
             source,
             target,
+            pace,
+            next_fill: now,
             socket: None,
             generation: 0,
             opened: now,
@@ -135,7 +145,7 @@ impl Connection {
         if let Some(bytes) = self.kind.receive_buffer_bytes() {
             sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
         }
-        sys::bind(&socket, &SocketAddrV4::new(self.source, 0))?;
+        sys::bind(&socket, &self.source)?;
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         match sys::connect(&socket, &self.target) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
@@ -186,6 +196,10 @@ impl Connection {
                 break;
             }
             if self.out.is_empty() {
+                if now < self.next_fill {
+                    break;
+                }
+                self.next_fill = now + self.pace;
                 self.kind.fill(&mut self.out, ids(&mut self.next_id));
             }
             sent += self.send(size);

@@ -1,7 +1,7 @@
 //! The kinds of attack, with their numbers of connections and their frames.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::fixture;
@@ -36,7 +36,7 @@ pub(crate) struct Attack {
     text: &'static str,
 }
 
-pub(crate) const ATTACKS: &[Attack] = &[
+const ATTACKS: &[Attack] = &[
     attack(Kind::A1Gets, 16, "a flood of gets of `/`; nothing is read"),
     attack(Kind::A1Offers, 16, "a flood of offers with the name `../x`; nothing is read"),
     attack(Kind::A2Lists, 64, "a flood of lists of the 60,000 files, 16 a turn"),
@@ -55,16 +55,32 @@ const fn attack(kind: Kind, connections: usize, text: &'static str) -> Attack {
 
 impl Attack {
     /// Returns the source address of the connection `number`.
-    pub(crate) fn source(&self, number: usize) -> Ipv4Addr {
+    pub(crate) fn source(&self, number: usize) -> SocketAddr {
         let last = self.kind as usize * ADDRESSES + number % ADDRESSES;
-        Ipv4Addr::new(127, 0, 1, 1 + last as u8)
+        (Ipv4Addr::new(127, 0, 1, 1 + last as u8), 0).into()
     }
 }
 
+/// Returns the attacks whose kinds `only` names, with commas between them. An empty text means all.
+pub(crate) fn chosen(only: &str) -> impl Iterator<Item = &'static Attack> {
+    let is_chosen = |kind: Kind| only.is_empty() || only.split(',').any(|name| kind.is_named(name));
+    ATTACKS.iter().filter(move |attack| is_chosen(attack.kind))
+}
+
+/// Returns whether there is a kind of attack with this name.
+pub(crate) fn is_kind(name: &str) -> bool {
+    ATTACKS.iter().any(|attack| attack.kind.is_named(name))
+}
+
+/// Returns the names of all kinds of attack.
+pub(crate) fn kinds() -> Vec<String> {
+    ATTACKS.iter().map(|attack| format!("{:?}", attack.kind)).collect()
+}
+
 /// Returns a list of the attacks in Markdown.
-pub(crate) fn describe() -> String {
+pub(crate) fn describe(only: &str) -> String {
     let mut text = String::new();
-    for attack in ATTACKS {
+    for attack in chosen(only) {
         let Attack { kind, connections, text: what } = attack;
         let _ = writeln!(text, "- {kind:?}, {connections} connections: {what}");
     }
@@ -72,6 +88,10 @@ pub(crate) fn describe() -> String {
 }
 
 impl Kind {
+    fn is_named(self, name: &str) -> bool {
+        format!("{self:?}").eq_ignore_ascii_case(name)
+    }
+
     /// Returns whether the attacker reads what it receives.
     pub(crate) fn reads(self) -> bool {
         !matches!(self, Self::A1Gets | Self::A1Offers)
