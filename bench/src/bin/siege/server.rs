@@ -71,7 +71,10 @@ impl Handler for FileServer {
 
     fn disconnected(&self, _: &mut Peer<'_, Self>, reason: &DisconnectReason) {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        *ends.entry(reason.to_string()).or_default() += 1;
+        let text = reason.to_string();
+        // The number of unsent bytes follows in brackets.
+        let cause = text.split(" (").next().unwrap_or_default();
+        *ends.entry(cause.to_owned()).or_default() += 1;
     }
 }
 
