@@ -162,7 +162,8 @@ fn work(
     let client = connect(Target::new(plain))?;
     while !shared.is_over() {
         *serial += 1;
-        let name = format!("{number}-{serial}");
+        // The names of an earlier server may be left behind.
+        let name = format!("{}-{number}-{serial}", std::process::id());
         let large = fixture::large_file(*serial + number);
         client.get(&large, Destination::new(&destination).named(name.as_str()))?;
         done(shared, LARGE_BYTES);

@@ -86,11 +86,11 @@ pub(crate) struct Round {
 }
 
 /// The server, the sink and the honest peers of one backend. The fields are dropped in their order:
-/// the server ends before its group is removed.
+/// the honest peers end before the server, and the server before its group is removed.
 pub(crate) struct Siege {
+    honest: Process,
     server: Process,
     sink: Process,
-    honest: Process,
     bins: Receiver<Bin>,
     group: Group,
     server_at: Vec<OsString>,
