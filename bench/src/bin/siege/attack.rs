@@ -1,8 +1,8 @@
 //! The attackers: one process with plain non-blocking sockets on epoll.
 //!
 //! A sweep gives each connection one turn of bounded work, so that no attack keeps the others from
-//! theirs. A flood sends in each turn as much as its socket takes, up to a bound. Only A7 depends on
-//! what it receives: it accepts the offers that answer its gets.
+//! theirs. In each turn a flood sends as much as its socket takes, up to a bound. Only A7 depends
+//! on what it receives: it accepts the offers that answer its gets.
 
 mod connection;
 mod kind;

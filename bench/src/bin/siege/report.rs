@@ -178,7 +178,7 @@ pub(crate) fn table(all: &[Measured]) -> String {
     text
 }
 
-/// Appends the figures of each round and what the attackers did.
+/// Appends the figures of each round and the totals of the attackers.
 fn details(text: &mut String, measured: &Measured) {
     let _ = writeln!(
         text,
@@ -216,7 +216,7 @@ fn details(text: &mut String, measured: &Measured) {
     let _ = writeln!(text, "\nThe counters at the end of the last attack: `{stats}`");
 }
 
-/// Appends what the attackers did to the sink and to the server, over all rounds.
+/// Appends the totals of the attackers against the sink and against the server, over all rounds.
 fn attackers(text: &mut String, rounds: &[Round]) {
     text.push_str(
         "\n| attack | connects to sink | ended by it | MiB sent | connects to server \

@@ -32,7 +32,8 @@ pub(crate) struct Plan {
     pub(crate) durations: Durations,
     /// The names of the kinds of attack, with commas between them. An empty text means all.
     pub(crate) only: String,
-    /// The maximum number of turns with frames of one attacking connection in a second. 0: no limit.
+    /// The maximum number of turns with frames of one attacking connection in a second. 0: no
+    /// limit.
     pub(crate) turns_per_second: u64,
 }
 
@@ -44,7 +45,7 @@ pub(crate) struct Phase {
     pub(crate) resident_peak: u64,
     /// The shares of a core that the server, the sink, the honest peers and the attackers had.
     pub(crate) cores: [f64; 4],
-    /// What the attackers did, one entry a kind.
+    /// The totals of the attackers, one entry a kind.
     pub(crate) totals: Vec<(String, Totals)>,
     /// The counters of the endpoint at the end of the phase.
     pub(crate) stats: String,
