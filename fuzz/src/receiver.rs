@@ -42,7 +42,8 @@ pub(crate) fn run(bytes: &[u8]) {
     let input = &mut Input::new(bytes);
     let kind = if input.rarely(16) { EntryKind::Directory } else { EntryKind::File };
     let size = if kind == EntryKind::Directory { 0 } else { input.number() };
-    let (id, has_delivery_id) = (1 + u32::from(input.byte()), input.flag());
+    let id = 1 + u32::from(input.byte());
+    let has_delivery_id = input.flag();
     let any_size = 1 + input.number().min(u64::MAX - 1);
     let choice = input.byte();
     let config = ReceiverConfig {

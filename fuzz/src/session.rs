@@ -128,7 +128,8 @@ impl World {
         if wire.is_empty() {
             return;
         }
-        let (from, to) = (input.below(wire.len()), input.below(wire.len()));
+        let from = input.below(wire.len());
+        let to = input.below(wire.len());
         match input.below(4) {
             0 => drop(wire.remove(from)),
             1 => wire.swap(from, to),

@@ -86,8 +86,8 @@ fn run_one(root: &Path, target: &str, settings: &Settings) -> Result {
 }
 
 /// Returns the command that runs the fuzzer on these directories of inputs, which are cut after
-/// `max_bytes`. It needs no nightly
-/// compiler, because the code has no unsafe block that a sanitizer could observe.
+/// `max_bytes`. It needs no nightly compiler, because the code has no unsafe block that a sanitizer
+/// could observe.
 fn fuzzer(root: &Path, target: &str, max_bytes: u64, inputs: &[&Path]) -> Result<Command> {
     let mut command = workspace::cargo(root, &["fuzz", "run", "--sanitizer", "none"]);
     command.arg("--fuzz-dir").arg(root.join(PROGRAMS));

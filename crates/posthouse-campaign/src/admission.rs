@@ -13,7 +13,7 @@ use posthouse::{
 };
 
 use super::traffic::Rng;
-use super::{Summary, Violation, await_end, lock};
+use super::{Summary, Violation, await_end, hello, lock};
 
 const KEY: &[u8] = b"0123456789abcdef";
 /// The kind of the one message of an honest peer, which the server sends back.
@@ -44,7 +44,8 @@ impl Plan {
     /// address with the most unadmitted peers.
     fn draw(rng: &mut Rng) -> Self {
         let is_ipv6 = rng.one_in(2);
-        let (hosts, honest) = (1 + rng.below(3), 2 + rng.below(3) as usize);
+        let hosts = 1 + rng.below(3);
+        let honest = 2 + rng.below(3) as usize;
         let least = hosts as usize + 2;
         let max_unadmitted = least + rng.below(12) as usize;
         let max_connections = honest + least.max(max_unadmitted) + rng.below(20) as usize;
@@ -164,10 +165,10 @@ impl Flood {
         let raw = world.dial_from(plan.hostile_address(rng), plan.server);
         match rng.below(6) {
             0 => {}
-            1 => raw.send(&hello()[..7]),
-            2 => raw.send(&[&hello()[..], &[33, 0, 0, 0, 6], &[1; 32]].concat()),
+            1 => raw.send(&hello(0)[..7]),
+            2 => raw.send(&[&hello(0)[..], &[33, 0, 0, 0, 6], &[1; 32]].concat()),
             3 => raw.stop_reading(),
-            _ => raw.send(&hello()),
+            _ => raw.send(&hello(0)),
         }
         self.raws.push_back(raw);
         if self.raws.len() > self.held
@@ -180,22 +181,6 @@ impl Flood {
             }
         }
     }
-}
-
-/// Returns a hello of version 1.
-fn hello() -> Vec<u8> {
-    let mut payload = b"POSTHOUS".to_vec();
-    payload.extend(1u16.to_le_bytes());
-    payload.extend(0u32.to_le_bytes());
-    payload.extend((1u32 << 20).to_le_bytes());
-    payload.extend(0u32.to_le_bytes());
-    payload.extend([7; 16]);
-    payload.push(0);
-    payload.extend(0u16.to_le_bytes());
-    let mut frame = (1 + payload.len() as u32).to_le_bytes().to_vec();
-    frame.push(4);
-    frame.extend(payload);
-    frame
 }
 
 /// Runs admission with one seed.
@@ -233,7 +218,8 @@ pub fn run_admission(seed: u64) -> Result<Summary, Violation> {
     client.shutdown(Duration::from_secs(1));
     await_end(&world, std::slice::from_ref(&server))?;
     await_end(&world, std::slice::from_ref(&client))?;
-    let (server, client) = (server.stats(), client.stats());
+    let server = server.stats();
+    let client = client.stats();
     Ok(Summary {
         connections: server.connected + client.connected,
         disconnections: server.disconnected + client.disconnected,

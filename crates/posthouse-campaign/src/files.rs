@@ -39,6 +39,8 @@ const QUIESCE_TIME: Duration = Duration::from_mins(2);
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// The virtual time for the last messages to arrive.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
+/// More bytes than one reply or message of a run has.
+const REPLY_BYTES_MAX: usize = 8 * 1024;
 /// The maximum number of connections of a client at the same time.
 const CONNECTIONS_MAX: usize = 2;
 
@@ -69,6 +71,22 @@ struct Host {
     endpoint: Endpoint<FileHandler>,
     /// The number of files of the disk that abandoned operations of earlier endpoints have open.
     left_open: usize,
+}
+
+impl Host {
+    /// Checks that no connection has more bytes queued than its options allow. One reply or message
+    /// may exceed the bound before the connection is closed.
+    fn queues_few_bytes(&self) -> Result<(), Violation> {
+        let Self { side, settings, endpoint, .. } = self;
+        let max = settings.connection.send_queue_bytes + REPLY_BYTES_MAX;
+        match endpoint.peers().into_iter().find(|info| info.queued_bytes > max) {
+            Some(info) => {
+                let text = format!("C8: {side:?} has more than {max} bytes queued: {info:?}");
+                Err(Violation { text })
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 struct Run {
@@ -202,6 +220,7 @@ impl Run {
             (true, None) => (Side::Server(self.last_number), directory),
             (false, _) => (Side::Client(self.last_number), directory),
         };
+        self.checker.ledger().started(side, &settings.connection);
         let end = End { side, place, max_transfers: settings.connection.max_transfers };
         let handler = FileHandler::new(&self.checker, end, directory, self.rng.next());
         let left_open = self.checker.with_disks(|disks| disks.disk(place).open_files());
@@ -211,6 +230,7 @@ impl Run {
 
     fn holds(&self) -> Result<(), Violation> {
         self.hosts.iter().try_for_each(|host| self.holds_few_files(host))?;
+        self.hosts.iter().try_for_each(Host::queues_few_bytes)?;
         self.checker.check().map_err(Violation::of)
     }
 

@@ -1,12 +1,14 @@
 //! The ledger: collects the callbacks of both sides of every connection, and checks that they
 //! agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use super::traffic::{GROUP, KeptRequest, OUTSIDE, Rng, ServerSide, body};
 use super::{Summary, lock};
-use posthouse::{DisconnectKind, DisconnectReason, Endpoint, Group, PeerId, RequestError};
+use posthouse::{
+    ConnectionOptions, DisconnectKind, DisconnectReason, Endpoint, Group, PeerId, RequestError,
+};
 
 /// A side of a connection, with the number of its endpoint. No two endpoints of a run have the same
 /// number.
@@ -43,6 +45,12 @@ struct Seen {
     reason: Option<(DisconnectKind, u64)>,
     /// True exactly when the peer's end was told because its time was over.
     timed_out: bool,
+}
+
+/// Returns whether the connection ended because this side did not read for too long. What the peer
+/// sent before its end may then be lost.
+pub(super) fn was_not_reading(why: &DisconnectReason) -> bool {
+    why.to_string().contains("did not read")
 }
 
 /// A plain peer for which the server has paused reading.
@@ -98,6 +106,8 @@ struct Inner {
     group_sent: u64,
     /// The held peers, by their numbers.
     held: BTreeMap<u64, Held>,
+    /// The sides that wait without a time limit until they can tell the end of a peer.
+    untimed: BTreeSet<Side>,
 }
 
 impl Ledger {
@@ -124,6 +134,13 @@ impl Ledger {
         lock(&self.inner).violation.clone().map_or(Ok(()), Err)
     }
 
+    /// Notes the options of the connections of a side.
+    pub(super) fn started(&self, side: Side, options: &ConnectionOptions) {
+        if options.paused_end_timeout_ms == 0 {
+            lock(&self.inner).untimed.insert(side);
+        }
+    }
+
     pub(super) fn connected(&self, side: Side, id: PeerId) {
         lock(&self.inner).summary.connections += 1;
         self.note(side, id, |seen| {
@@ -134,13 +151,19 @@ impl Ledger {
     }
 
     pub(super) fn disconnected(&self, side: Side, id: PeerId, why: &DisconnectReason) {
-        lock(&self.inner).summary.disconnections += 1;
+        let waits_for_ever = {
+            let mut inner = lock(&self.inner);
+            inner.summary.disconnections += 1;
+            inner.untimed.contains(&side)
+        };
         self.note(side, id, |seen| {
             let again = seen.disconnected.then(|| "C6: disconnected twice".to_owned());
             seen.disconnected = true;
             seen.reason = Some((why.kind(), why.unsent_bytes()));
-            seen.timed_out = why.to_string().contains("did not read");
-            again
+            seen.timed_out = was_not_reading(why);
+            let unlimited = seen.timed_out && waits_for_ever;
+            let text = || "C8: the end of a peer was told early, and has no time limit".to_owned();
+            again.or_else(|| unlimited.then(text))
         });
     }
 
@@ -193,7 +216,9 @@ impl Ledger {
 
     /// Notes that the server pauses reading from a plain peer.
     pub(super) fn hold(&self, number: u64, id: PeerId, resumes: bool) {
-        let (received, disconnected, ended_cleanly) = (0, false, false);
+        let received = 0;
+        let disconnected = false;
+        let ended_cleanly = false;
         let held = Held { id, resumes, received, disconnected, ended_cleanly };
         lock(&self.inner).held.insert(number, held);
     }

@@ -23,7 +23,7 @@ use posthouse::{
 };
 
 use held::HeldPeer;
-use ledger::Ledger;
+use ledger::{Ledger, Side};
 use traffic::{ClientSide, Rng, ServerSide, SimulatedLine};
 
 pub use admission::run_admission;
@@ -115,6 +115,7 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
     let ledger = Arc::new(Ledger::default());
     let stream = Stream::of(seed);
     let settings = settings(&mut rng, stream);
+    ledger.started(Side::Server(0), &settings.connection);
     let server_side = ServerSide::new(ledger.clone(), rng.next());
     let server = settings.start(&world, server_side, true);
     let clients = start_clients(&world, &mut rng, &ledger, stream);
@@ -209,6 +210,24 @@ impl Settings {
     }
 }
 
+/// The largest payload that a raw peer accepts: larger than any frame of a run.
+const RAW_FRAME_BYTES: usize = 1 << 20;
+
+/// Returns the hello of a raw peer with these features.
+fn hello(features: u32) -> Vec<u8> {
+    let mut payload = b"POSTHOUS".to_vec();
+    payload.extend(1_u16.to_le_bytes());
+    payload.extend(features.to_le_bytes());
+    payload.extend((RAW_FRAME_BYTES as u32).to_le_bytes());
+    payload.extend(0_u32.to_le_bytes());
+    payload.extend([7; 16]);
+    payload.extend([0; 3]);
+    let mut frame = (1 + payload.len() as u32).to_le_bytes().to_vec();
+    frame.push(4);
+    frame.extend(payload);
+    frame
+}
+
 fn records(seed: u64) -> Box<dyn RecordLayer> {
     Box::new(CutRecords::new(seed))
 }
@@ -261,6 +280,7 @@ fn start_clients(
         .map(|_| {
             let side = ClientSide::new(ledger.clone(), rng.next());
             let settings = settings(rng, stream);
+            ledger.started(side.side(), &settings.connection);
             Client { endpoint: settings.start(world, side, false), settings }
         })
         .collect()

@@ -386,6 +386,10 @@ impl ClientSide {
         let common = Common { ledger, side: Side::Client(seed), seed };
         Self { common, lines: AtomicU64::new(0) }
     }
+
+    pub(super) fn side(&self) -> Side {
+        self.common.side
+    }
 }
 
 impl Handler for ClientSide {

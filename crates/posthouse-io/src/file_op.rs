@@ -110,8 +110,8 @@ pub enum FileOp {
     },
     /// Looks for a directory beneath the directory, and waits until its name is on the disk:
     /// [`FileOutcome::Done`], or [`Failure::NotFound`](crate::Failure::NotFound). It follows no
-    /// link. If something else has the name, the operation fails with
-    /// [`Failure::Exists`](crate::Failure::Exists).
+    /// link. If something else has the name, or one of the names on the way, the operation fails
+    /// with [`Failure::Exists`](crate::Failure::Exists).
     LookUpDirectory {
         /// The directory to search beneath.
         directory: Directory,

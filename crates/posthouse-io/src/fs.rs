@@ -22,6 +22,7 @@ mod listing;
 mod windows;
 
 pub(crate) use self::dir_handle::DirHandle;
+use self::dir_handle::Entered;
 #[cfg(target_os = "linux")]
 use self::linux as platform;
 use self::listing::ListBounds;

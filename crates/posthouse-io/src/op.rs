@@ -29,7 +29,9 @@ pub enum Op {
     /// received) and the mode is [`WatchMode::End`], or [`Outcome::Failed`] if the connection has
     /// failed. A reset or the peer's end that came before the submission counts. A socket has one
     /// watch or receives, not both (asserted): the one must have ended before the other is
-    /// submitted. Nothing is lost in between.
+    /// submitted. Nothing is lost in between. A transient failure
+    /// ([`Error::is_transient`](crate::Error::is_transient)) says nothing about the connection:
+    /// submit the watch again later.
     ///
     /// If Windows does not allow the poll, the socket is looked at every 5 seconds, and an end
     /// behind bytes that were not received is not seen.

@@ -210,6 +210,7 @@ macro_rules! contract_of_files {
                     a_file_waits_for_a_peer_that_does_not_read
                     a_send_of_a_file_is_cancelled_and_reset
                     a_reset_by_the_peer_ends_the_send_of_a_file
+                    a_watch_beside_a_cancelled_send_of_a_file_sees_the_end
                     one_file_goes_to_many_at_once
                 }
             }

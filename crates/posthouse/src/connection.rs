@@ -404,7 +404,8 @@ impl Strand {
         cx: &mut Context<'_>,
         callback: impl FnOnce(&mut dyn Callbacks, PeerOutput<'_>) -> HandlerResult,
     ) {
-        let (shared, now) = (cx.shared, cx.now);
+        let shared = cx.shared;
+        let now = cx.now;
         crate::sync::assert_none_held();
         let mut callbacks = self.callbacks.take().expect("one callback at a time, before the end");
         cx.worker.marker.enter(self.id);

@@ -61,8 +61,9 @@ impl Directory {
     }
 
     /// Sets the maximum total size and number of the files beneath the directory, unfinished files
-    /// included. An offered file that would exceed it is rejected before any of its bytes.
-    /// Without this call there is no limit. `u64::MAX` bytes are no limit, either.
+    /// included. An offered file that would exceed it is rejected before any of its bytes; until
+    /// then it may have an empty unfinished file. Without this call there is no limit. `u64::MAX`
+    /// bytes are no limit, either.
     ///
     /// The number of empty directories has a limit of its own, which is also `max_files`. All files
     /// beneath the directory count. This call counts them. Before Posthouse rejects a file because
@@ -86,7 +87,8 @@ impl Directory {
     }
 
     fn new(io: posthouse_io::Directory, quota: Option<Quota>) -> Self {
-        let (changes, expired_ms) = (AtomicU64::new(0), Mutex::new(None));
+        let changes = AtomicU64::new(0);
+        let expired_ms = Mutex::new(None);
         Self { inner: Arc::new(Inner { io, quota, changes, expired_ms }) }
     }
 

@@ -302,7 +302,8 @@ impl<H: Handler> Endpoint<H> {
         if target.credential.len() > posthouse_wire::MAX_CREDENTIAL_BYTES {
             return Err(ConnectError::CredentialTooLong);
         }
-        let (view, shared) = (self.view(), &self.shared);
+        let view = self.view();
+        let shared = &self.shared;
         let config = ConnectionConfig::for_target(&target, self.handler_id, self.send_configs())?;
         let id = shared.allocate_outgoing().ok_or(ConnectError::TooMany)?;
         // The slot is also released if `state` panics.

@@ -27,6 +27,8 @@ pub(crate) struct FairBudget {
 #[derive(Default)]
 struct State {
     used: u64,
+    /// The number of grants so far.
+    grants: u64,
     by_prefix: BTreeMap<AddressPrefix, Holder>,
     /// The prefixes that wait and are below their share, in the order of their turns.
     turns: VecDeque<AddressPrefix>,
@@ -137,6 +139,17 @@ impl FairBudget {
         });
     }
 
+    /// Returns the number of grants so far, if other connections wait for their turn or for the
+    /// share of the same prefix.
+    fn grants_awaited(&self, prefix: AddressPrefix, peer: PeerId) -> Option<u64> {
+        let state = lock(&self.state);
+        let waiting = state.by_prefix.get(&prefix).map(|holder| &holder.waiting);
+        let mut siblings = waiting.into_iter().flatten();
+        let others_wait = siblings.any(|waiter| waiter.peer != peer)
+            || state.turns.iter().any(|other| *other != prefix);
+        others_wait.then_some(state.grants)
+    }
+
     /// Takes back an amount.
     fn give_back(&self, prefix: AddressPrefix, amount: u64) {
         self.change(prefix, |_| amount);
@@ -183,6 +196,7 @@ impl FairBudget {
             holder.used += amount;
             state.used += amount;
             *holder.granted.entry(peer).or_default() += amount;
+            state.grants += 1;
             state.turns.rotate_left(1);
             granted.push(peer);
         }
@@ -226,6 +240,12 @@ impl Lease {
     /// Returns whether the connection waits, or has not collected what was granted.
     pub(crate) fn is_waiting(&self) -> bool {
         self.is_waiting
+    }
+
+    /// Returns the number of grants to all connections so far, if others wait for what this one
+    /// has. While the number stays the same, none of them gets its turn.
+    pub(crate) fn grants_awaited(&self) -> Option<u64> {
+        self.budget.grants_awaited(self.prefix, self.peer).filter(|_| self.amount > 0)
     }
 
     /// Takes more. If there is no room, or others wait, the connection waits: it is notified, and

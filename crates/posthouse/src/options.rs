@@ -227,9 +227,10 @@ options! {
         /// files, to be sent or compared, and half for bytes that peers have been permitted to send
         /// and that are not written to the disk yet. One address (see ipv6_prefix_bits) gets at
         /// most a quarter of each half. A transfer that finds no memory waits for its turn;
-        /// meanwhile Posthouse tells the peer that the transfer is still active. A directory whose
-        /// names (about 80 bytes a file) take more than half of the eighth is read again for each
-        /// part of that size.
+        /// meanwhile Posthouse tells the peer that the transfer is still active. If nobody gets a
+        /// turn, a transfer that moves fewer bytes in two minutes than it holds (at least 1 MiB)
+        /// ends as busy. The same holds for max_open_files. A directory whose names (about 80 bytes
+        /// a file) take more than half of the eighth is read again for each part of that size.
         pub file_memory_bytes, with_file_memory_bytes: usize =
             256 * 1024 * 1024, 1_u64 => MAX_BYTES;
         /// The maximum number of files that the transfers of all connections have open at the same

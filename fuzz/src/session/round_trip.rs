@@ -84,7 +84,8 @@ fn check_values(parsed: &TransferFrame<'_>) {
 fn read_again(mut bytes: &[u8], expected: TransferFrame<'_>) {
     let config = SessionConfig::default();
     let now = Duration::ZERO;
-    let (mut client, mut server) = (Session::connecting(), Session::accepted());
+    let mut client = Session::connecting();
+    let mut server = Session::accepted();
     let mut hello = Vec::new();
     client.start(&config, [1; 16], &mut hello);
     let frame = Frame { kind: hello[4], payload: &hello[5..] };

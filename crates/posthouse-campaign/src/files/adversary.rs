@@ -14,6 +14,7 @@ use super::disk_checker::hash;
 use super::fixtures;
 use super::transfer_checker::TransferChecker;
 use crate::traffic::Rng;
+use crate::{RAW_FRAME_BYTES, hello};
 use posthouse::sim::RawStream;
 
 const OFFER: u8 = 10;
@@ -24,8 +25,6 @@ const DONE: u8 = 14;
 const ABORT: u8 = 15;
 /// The position of the first attribute's type in the frame of an offer.
 const OFFER_ATTRIBUTE_AT: usize = 5 + 4 + 4 + 19 + 2;
-/// The largest frame that an adversary accepts: larger than any frame of a run.
-const FRAME_BYTES_MAX: usize = 1 << 20;
 /// The minimum window of one file: a receiver grants it even if the file's share of the
 /// connection's window is smaller.
 const WINDOW_BYTES_LEAST: u64 = 128 * 1024;
@@ -41,6 +40,8 @@ pub(super) struct Adversary {
     /// The files that it receives, by number: the bytes that the server may send, and has sent.
     getting: BTreeMap<u32, [u64; 2]>,
     window_bytes: u64,
+    /// True exactly when it reads nothing and asks for replies without end.
+    hoards: bool,
 }
 
 /// A file that an adversary offers, and may send.
@@ -129,26 +130,11 @@ impl ReceivedFrame {
     }
 }
 
-/// Returns a hello with the feature of transfers.
-fn hello() -> Vec<u8> {
-    let mut payload = b"POSTHOUS".to_vec();
-    payload.extend(1_u16.to_le_bytes());
-    payload.extend(posthouse_wire::FEATURE_TRANSFERS.to_le_bytes());
-    payload.extend((FRAME_BYTES_MAX as u32).to_le_bytes());
-    payload.extend(0_u32.to_le_bytes());
-    payload.extend([7; 16]);
-    payload.extend([0; 3]);
-    let mut frame = (1 + payload.len() as u32).to_le_bytes().to_vec();
-    frame.push(4);
-    frame.extend(payload);
-    frame
-}
-
 impl Adversary {
     pub(super) fn new(raw: RawStream, window_bytes: usize, rng: &mut Rng) -> Self {
         // Some send no hello: then the server reads all of their frames as messages.
         if !rng.one_in(8) {
-            raw.send(&hello());
+            raw.send(&hello(posthouse_wire::FEATURE_TRANSFERS));
         }
         Self {
             raw,
@@ -158,6 +144,7 @@ impl Adversary {
             sending: BTreeMap::new(),
             getting: BTreeMap::new(),
             window_bytes: (window_bytes as u64).max(WINDOW_BYTES_LEAST),
+            hoards: rng.one_in(6),
         }
     }
 
@@ -186,7 +173,7 @@ impl Adversary {
 
     fn send_frame(&self, frame: TransferFrame<'_>) {
         let mut bytes = Vec::new();
-        if frame.encode(FRAME_BYTES_MAX, &mut bytes).is_ok() {
+        if frame.encode(RAW_FRAME_BYTES, &mut bytes).is_ok() {
             self.raw.send(&bytes);
         }
     }
@@ -194,7 +181,7 @@ impl Adversary {
     /// Sends a frame with one wrong byte, which is not in its length.
     fn send_corrupted(&self, rng: &mut Rng, frame: TransferFrame<'_>) {
         let mut bytes = Vec::new();
-        if frame.encode(FRAME_BYTES_MAX, &mut bytes).is_ok() {
+        if frame.encode(RAW_FRAME_BYTES, &mut bytes).is_ok() {
             let at = 3 + rng.below(bytes.len() as u64 - 3) as usize;
             let kind = 9 + rng.below(31) as u8;
             // Never the kind of a message or a request: the checker verifies their payloads.
@@ -221,6 +208,9 @@ impl Adversary {
 
     /// Handles the received frames, then acts at random.
     pub(super) fn act(&mut self, checker: &TransferChecker, rng: &mut Rng) {
+        if self.hoards {
+            return self.hoard(rng);
+        }
         self.receive(checker, rng);
         let ids: Vec<u32> = self.sending.keys().copied().collect();
         for id in ids {
@@ -476,7 +466,7 @@ impl Adversary {
         let has_attribute = attributes.delivery_id.is_some();
         let offer = TransferFrame::Offer { id, in_reply_to, entry, replace, attributes };
         let mut bytes = Vec::new();
-        offer.encode(FRAME_BYTES_MAX, &mut bytes).expect("it fits");
+        offer.encode(RAW_FRAME_BYTES, &mut bytes).expect("it fits");
         if has_attribute {
             bytes[OFFER_ATTRIBUTE_AT] = rng.next() as u8;
         }
@@ -494,6 +484,18 @@ impl Adversary {
         // The wrong byte may have changed its number, perhaps to that of a later offer.
         self.spoiled_offer = true;
         self.next_id = self.next_id.max(257);
+    }
+
+    /// Asks for up to 300 lists, or files that do not exist, and reads no reply.
+    fn hoard(&mut self, rng: &mut Rng) {
+        self.raw.stop_reading();
+        for _ in 0..rng.below(300) {
+            let id = self.new_id();
+            self.send_frame(match rng.below(4) {
+                0 => TransferFrame::Get { id, name: b"missing" },
+                _ => TransferFrame::List { id, after: b"" },
+            });
+        }
     }
 
     /// Offers up to 2,000 files and sends none of them.

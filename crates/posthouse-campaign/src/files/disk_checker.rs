@@ -231,6 +231,23 @@ impl DiskChecker {
         of_disk.map(|(_, path)| path.clone()).collect()
     }
 
+    /// Checks that a directory that was reported as made is on the disk. From then on it must stay
+    /// there. Returns its size, 0.
+    pub(super) fn promise_directory(
+        &mut self,
+        place: usize,
+        path: String,
+        told: &[u8; 32],
+    ) -> Result<u64, String> {
+        if *told != hash(b"") || !self.disks[place].has_directory(&path) {
+            return Err(format!(
+                "{path} was reported as made, and is no directory of disk {place}"
+            ));
+        }
+        self.promised_directories.insert((place, path));
+        Ok(0)
+    }
+
     /// Checks that a file that was reported as complete is on the disk with this hash. From then on
     /// it must stay there. Returns its size.
     pub(super) fn promise(
@@ -239,10 +256,6 @@ impl DiskChecker {
         path: String,
         told: &[u8; 32],
     ) -> Result<u64, String> {
-        if *told == hash(b"") && self.disks[place].has_directory(&path) {
-            self.promised_directories.insert((place, path));
-            return Ok(0);
-        }
         let Some(content) = self.disks[place].read(&path) else {
             return Err(format!("{path} was reported as complete, and is not on disk {place}"));
         };
@@ -275,6 +288,18 @@ impl DiskChecker {
                     let text = "was reported as complete, and is gone";
                     return Err(format!("{path} on disk {place} {text}"));
                 }
+            }
+            // A crash can bring back removed parts. An operation of an ended endpoint may still
+            // write to a part of a disk that has hung. An offer that does not fit has an empty
+            // part.
+            let has_own_parts = !self.hung[place] && self.crashes[place] == 0;
+            if place == SERVER_PLACE && self.quota.is_some() && has_own_parts {
+                let usage = (*self.disks[place]).directory().usage();
+                let usage = usage.map_err(|error| format!("a simulated disk: {error}"))?;
+                let parts = self.disks[place].parts();
+                let empty = parts.iter().filter(|(_, bytes)| bytes.is_empty()).count();
+                bytes = bytes.max(usage.bytes);
+                files = files.max(usage.files.saturating_sub(empty as u64));
             }
             let over = |(bytes_max, files_max)| bytes > bytes_max || files > files_max;
             if place == SERVER_PLACE && self.quota.is_some_and(over) {

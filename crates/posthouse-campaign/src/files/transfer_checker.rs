@@ -38,13 +38,15 @@ pub(super) struct Offered {
     name: String,
     size: u64,
     modified_ns: Option<i64>,
+    is_directory: bool,
 }
 
 impl From<&Offer<'_>> for Offered {
     fn from(offer: &Offer<'_>) -> Self {
         let size = offer.size();
         let modified_ns = offer.modified_ns();
-        Self { name: offer.name().to_owned(), size, modified_ns }
+        let is_directory = offer.is_directory();
+        Self { name: offer.name().to_owned(), size, modified_ns, is_directory }
     }
 }
 
@@ -130,6 +132,7 @@ struct Begun {
 #[derive(Debug)]
 struct Agreed {
     name: String,
+    is_directory: bool,
     incoming: bool,
     /// True exactly when the handler accepted it after the callback, perhaps too late.
     late: bool,
@@ -307,7 +310,7 @@ impl TransferChecker {
         if inner.log(actor).end.is_some() {
             return; // the connection is gone: the answer has no effect
         }
-        let Offered { name, size, modified_ns } = offered;
+        let Offered { name, size, modified_ns, is_directory } = offered;
         let Ok(path) = FileName::parse(&inner.disks.path_of(actor.place, name)) else {
             return self.ledger.wrong(format!("T17: {name:?} was offered"));
         };
@@ -330,14 +333,22 @@ impl TransferChecker {
         };
         let name = name.clone();
         let coming = Some(coming);
-        let agreed = Agreed { name, incoming: true, late, told: None, coming };
+        let is_directory = *is_directory;
+        let agreed = Agreed { name, is_directory, incoming: true, late, told: None, coming };
         self.agree(inner.log(actor), actor, agreed);
     }
 
     /// Notes that a handler accepts a request for a file.
     pub(super) fn gives(&self, actor: Actor, name: &str) {
         let name = name.to_owned();
-        let agreed = Agreed { name, incoming: false, late: false, told: None, coming: None };
+        let agreed = Agreed {
+            name,
+            is_directory: false,
+            incoming: false,
+            late: false,
+            told: None,
+            coming: None,
+        };
         self.agree(lock(&self.inner).log(actor), actor, agreed);
     }
 
@@ -384,6 +395,7 @@ impl TransferChecker {
         inner.told.entry(actor.side).or_default()[usize::from(told != Reported::Whole)] += 1;
         let progress = transfer.handle();
         let log = inner.log(actor);
+        let mut is_directory = false;
         if let Some(begun) = log.begun.iter_mut().find(|begun| begun.progress == *progress) {
             if begun.told.replace(told).is_some() {
                 return Err("C6: the end of a transfer was reported twice".to_owned());
@@ -403,8 +415,9 @@ impl TransferChecker {
                 return Err(text.to_owned());
             };
             agreed.told = Some(told);
+            is_directory = agreed.is_directory;
         }
-        inner.check_content(actor, transfer)
+        inner.check_content(actor, transfer, is_directory)
     }
 
     /// Checks a reported listing.
@@ -431,6 +444,9 @@ impl TransferChecker {
         let missing = |name: &&String| &***name <= last && !names.contains(&&***name);
         if let Some(name) = must.iter().find(missing) {
             self.ledger.wrong(format!("a listing leaves out {name}: {names:?}"));
+        }
+        if names.len() == 1 && !must.is_empty() {
+            self.ledger.wrong(format!("a listing is empty and leaves out {must:?}"));
         }
     }
 

@@ -16,7 +16,7 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{FileType, Stat, fstat};
+use rustix::fs::{AtFlags, FileType, Stat, StatxFlags, fstat};
 use rustix::io::{Errno, retry_on_intr};
 
 pub(super) use self::entries::{each_entry, enter, is_parts_directory, look, walkable};
@@ -37,6 +37,8 @@ pub(crate) type Opened = OwnedFd;
 pub(super) type Handle = OwnedFd;
 /// The identity of a file among all present files: device and inode.
 pub(super) type Identity = (u64, u64);
+/// The time at which an object was created: seconds and nanoseconds.
+pub(super) type Birth = (i64, u32);
 
 pub(super) fn truncate(file: &OwnedFd, bytes: u64) -> Result<(), Error> {
     if bytes > MAX_OFFSET {
@@ -85,6 +87,13 @@ pub(super) fn metadata(file: &OwnedFd) -> Result<FileOutcome, Error> {
 
 pub(super) fn identity(file: &OwnedFd) -> Result<Identity, Error> {
     Ok(identity_of(&fstat(file)?))
+}
+
+/// Returns when an object was created, if the file system reports it.
+pub(super) fn birth(object: &OwnedFd) -> Option<Birth> {
+    let found = rustix::fs::statx(object, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+    let is_known = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+    is_known.then_some((found.stx_btime.tv_sec, found.stx_btime.tv_nsec))
 }
 
 const NS_PER_SECOND: i64 = 1_000_000_000;

@@ -54,7 +54,7 @@ fn add_up(
     (depth, unfinished): (usize, bool),
 ) -> Result<(), Error> {
     let mut is_empty = true;
-    platform::each_entry(directory, |entry| {
+    let was_read = platform::each_entry(directory, |entry| {
         is_empty = false;
         match entry.kind()? {
             EntryKind::File => {
@@ -76,7 +76,7 @@ fn add_up(
         }
         Ok(())
     })?;
-    if is_empty && depth > 1 && !unfinished {
+    if was_read && is_empty && depth > 1 && !unfinished {
         usage.empty_directories += 1;
     }
     Ok(())

@@ -60,6 +60,8 @@ use crate::sys;
 pub(super) type Handle = OwnedHandle;
 /// The identity of a file among all present files: the volume's number and the file's own.
 pub(super) type Identity = (u64, u128);
+/// The time at which an object was created, in the system's steps.
+pub(super) type Birth = i64;
 
 /// The object that the system opened.
 #[derive(Debug)]
@@ -201,6 +203,12 @@ pub(super) fn identity(handle: &OwnedHandle) -> Result<Identity, Error> {
     }
     let (volume, id) = calls::short_identity(handle)?;
     Ok((volume.into(), id.into()))
+}
+
+/// Returns when an object was created, if the file system reports it.
+pub(super) fn birth(handle: &OwnedHandle) -> Option<Birth> {
+    let basic: fs::FILE_BASIC_INFO = calls::ask(handle).ok()?;
+    (basic.CreationTime != 0).then_some(basic.CreationTime)
 }
 
 fn kind_of(attributes: u32) -> EntryKind {

@@ -30,7 +30,7 @@ pub(crate) struct BlockingPool {
 pub(crate) struct PoolLimits {
     /// The name of the pool's threads.
     pub(crate) name: &'static str,
-    /// The maximum number of tasks that run at a time.
+    /// The maximum number of tasks that run at a time, without the long ones that hang.
     pub(crate) max_threads: usize,
     /// The maximum number of tasks that run at a time while tasks hang.
     pub(crate) max_threads_hung: usize,
@@ -105,7 +105,7 @@ impl BlockingPool {
             return false;
         }
         state.queue(length).push_back(Box::new(task));
-        if state.idle < state.runnable(limits) && state.threads < limits.max_threads {
+        if state.idle < state.runnable(limits) && state.threads < state.max_threads(limits) {
             shared.start_thread(&mut state);
         }
         if state.threads == 0 {
@@ -163,7 +163,7 @@ impl Shared {
     /// this one.
     fn next(&self) -> Option<(Length, Task)> {
         let mut state = lock(&self.state);
-        let spare = state.threads > self.limits.max_threads && state.idle > 0;
+        let spare = state.threads > state.max_threads(&self.limits) && state.idle > 0;
         if !spare {
             state.idle += 1;
             while state.runnable(&self.limits) == 0 && !state.closed {
@@ -197,7 +197,8 @@ impl Shared {
         let PoolLimits { name, max_threads_hung, stall_timeout, .. } = *limits;
         let mut state = lock(&self.state);
         while !(state.closed || state.waiting.is_empty() && state.long.waiting.is_empty()) {
-            let (ended, long_ended) = (state.ended, state.long.ended);
+            let ended = state.ended;
+            let long_ended = state.long.ended;
             let waited = self.gone.wait_timeout_while(state, stall_timeout, |state| !state.closed);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             if state.closed || state.threads >= max_threads_hung {
@@ -226,6 +227,12 @@ impl State {
             Length::Short => &mut self.waiting,
             Length::Long => &mut self.long.waiting,
         }
+    }
+
+    /// Returns the number of threads that start without a wait: each long task that hangs has one
+    /// more thread, so that the short tasks keep theirs.
+    fn max_threads(&self, limits: &PoolLimits) -> usize {
+        (limits.max_threads + self.long.hung).min(limits.max_threads_hung)
     }
 
     /// Returns the number of tasks that only wait for a thread.
@@ -334,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_the_crew_ends_its_threads_and_forgets_what_waits() {
+    fn dropping_the_pool_ends_its_threads_and_forgets_what_waits() {
         let (pool, release) = occupied();
         let (post, posted) = channel::<()>();
         assert!(pool.try_spawn(Length::Short, move || {
@@ -396,7 +403,8 @@ mod tests {
         let released = Arc::new(Mutex::new(released));
         let (tell, told) = channel();
         for n in 0..5 {
-            let (tell, released) = (tell.clone(), released.clone());
+            let tell = tell.clone();
+            let released = released.clone();
             assert!(pool.try_spawn(Length::Long, move || {
                 let _ = tell.send(n);
                 let _ = lock(&released).recv();
@@ -416,6 +424,33 @@ mod tests {
         drop(release);
         let rest: Vec<_> = told.iter().collect();
         assert_eq!(rest, [100, 1, 101, 2, 102, 3, 103, 4, 104], "one at a time, each once");
+    }
+
+    #[test]
+    fn long_tasks_that_hang_take_no_thread_from_the_short_ones() {
+        let pool = pool_with(Duration::from_millis(200));
+        let (release, released) = channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        let (tell, told) = channel();
+        for n in 0..MAX_THREADS {
+            let tell = tell.clone();
+            let released = released.clone();
+            assert!(pool.try_spawn(Length::Long, move || {
+                let _ = tell.send(n);
+                let _ = lock(&released).recv();
+            }));
+            assert_eq!(told.recv(), Ok(n), "the second one when the first one counts as hung");
+        }
+        let (end, ended) = channel();
+        assert!(pool.try_spawn(Length::Short, move || {
+            let _ = end.send(());
+        }));
+        assert_eq!(lock(&pool.shared.state).threads, MAX_THREADS + 1, "started at once");
+        assert_eq!(ended.recv(), Ok(()));
+        drop(release);
+        while lock(&pool.shared.state).long.running > 0 {
+            thread::yield_now();
+        }
     }
 
     #[test]

@@ -147,9 +147,11 @@ impl SocketState {
         }
     }
 
-    /// Returns whether an event may end the watch.
+    /// Returns whether an event may end the watch. An end that may be a failure is none yet.
     fn is_watch_due(&self) -> bool {
-        let ended = self.own.watching == Watching::End && self.own.ready.has(Readiness::ENDED);
+        let ended = self.own.watching == Watching::End
+            && self.own.ready.has(Readiness::ENDED)
+            && self.own.sendfile != Sendfile::InFlightAtEnd;
         self.is_watched() && (ended || self.own.ready.has(Readiness::HUNG_UP))
     }
 

@@ -38,7 +38,8 @@ pub struct Faults {
     /// operation never overtake each other.
     pub reorder_span: usize,
     /// The chance that a receive fails with `NoBuffers`, at its submission or (`Stream`) when data
-    /// is there. No byte is lost; the receive can be submitted again.
+    /// is there, and the chance that a watch fails so at its submission. No byte is lost; the
+    /// operation can be submitted again.
     pub receive_no_buffers_ppm: u32,
     /// The chance that a send completes with zero bytes, because the system has no buffer for it
     /// now.
@@ -238,7 +239,7 @@ pub struct FaultCounts {
     pub cancel_late: u64,
     /// The number of completions taken before an older one.
     pub reordered: u64,
-    /// The number of receives that failed with `NoBuffers`.
+    /// The number of receives and watches that failed with `NoBuffers`.
     pub receive_no_buffers: u64,
     /// The number of sends that completed with zero bytes.
     pub send_no_buffers: u64,

@@ -313,6 +313,10 @@ impl World {
         if stream.watch.is_some() || !stream.receives.is_empty() {
             self.bug(&format!("a watch is not alone on {socket:?}: {:?}", in_flight.tag));
         }
+        if self.random.chance(self.faults.receive_no_buffers_ppm) {
+            self.fault_counts.receive_no_buffers += 1;
+            return self.fail(at, socket, in_flight, OpKind::Watch, Failure::NoBuffers, true);
+        }
         let stream = self.own_stream(at, socket);
         stream.watch = Some((in_flight, mode));
         if stream.watched().is_some() && self.at_once() {

@@ -483,7 +483,8 @@ impl SocketState {
                 return self.send_on(sending, cx);
             }
             let error = self.error.unwrap_or(Error::new(Failure::Cancelled));
-            return cx.done.fail(cx.free_list.keep(sending).0, error);
+            cx.done.fail(cx.free_list.keep(sending).0, error);
+            return self.rearm_watch(cx);
         }
         let (tag, gather) = cx.free_list.keep(sending);
         match (completed.result, self.error) {
@@ -493,7 +494,7 @@ impl SocketState {
             (Err(Errno::CANCELED), None) => cx.done.fail(tag, failure(Errno::CANCELED)),
             (result, _) => self.end_send(tag, gather, result.map_err(sys::error), cx.done),
         }
-        // A watch that saw a failure waits for this send, which may have got the error.
+        // A watch that saw the socket hang up waits for this send, which may have got the error.
         self.rearm_watch(cx);
     }
 }

@@ -147,28 +147,26 @@ pub fn what_is_known_of_a_file_is_what_was_said_when_it_was_published(harness: &
 
 pub fn a_directory_is_made_once_and_found_and_counted_while_it_is_empty(harness: &Harness) {
     let dir = TestDir::new(harness);
-    let directory = || dir.directory.clone();
-    let look =
-        |path: &str| dir.run(FileOp::LookUpDirectory { directory: directory(), path: path.into() });
-    let make =
-        |path: &str| dir.run(FileOp::MakeDirectory { directory: directory(), path: path.into() });
-    let count = || match dir.run(FileOp::Usage { directory: directory() }) {
+    let count = || match dir.run(FileOp::Usage { directory: dir.directory.clone() }) {
         Ok(FileOutcome::Usage(usage)) => (usage.files, usage.empty_directories),
         other => panic!("{other:?}"),
     };
-    assert_eq!(look("a").err(), Some(Failure::NotFound));
+    assert_eq!(dir.look_up_directory("a"), Err(Failure::NotFound));
     for _ in 0..2 {
-        assert!(matches!(make("a/b"), Ok(FileOutcome::Done)));
-        assert!(matches!(look("a/b"), Ok(FileOutcome::Done)));
-        assert!(matches!(look("a"), Ok(FileOutcome::Done)));
+        assert_eq!(dir.make_directory("a/b"), Ok(()));
+        assert_eq!(dir.look_up_directory("a/b"), Ok(()));
+        assert_eq!(dir.look_up_directory("a"), Ok(()));
     }
     assert_eq!(count(), (0, 1));
     dir.make("a/b/file", b"x");
     assert_eq!(count(), (1, 0));
-    assert_eq!(make("a/b/file").err(), Some(Failure::Exists));
-    assert_eq!(make("a/b/file/c").err(), Some(Failure::Exists));
-    assert_eq!(look("a/b/file").err(), Some(Failure::Exists));
-    assert_eq!(look("a/c").err(), Some(Failure::NotFound));
+    for taken in ["a/b/file", "a/b/file/c", "a/b/file/c/d"] {
+        assert_eq!(dir.look_up_directory(taken), Err(Failure::Exists), "{taken}");
+        assert_eq!(dir.make_directory(taken), Err(Failure::Exists), "{taken}");
+    }
+    for absent in ["a/c", "a/c/d"] {
+        assert_eq!(dir.look_up_directory(absent), Err(Failure::NotFound), "{absent}");
+    }
 }
 
 pub fn a_name_is_given_once_and_never_replaced(harness: &Harness) {

@@ -178,6 +178,33 @@ fn disk_threads() -> usize {
     tasks.flatten().filter_map(name).filter(|name| name.trim_end() == "posthouse-disk-").count()
 }
 
+/// Too few descriptors are no lack of room, which would end the transfer.
+#[test]
+fn parts_that_cannot_be_read_for_want_of_descriptors_are_not_counted_as_none() {
+    if !in_own_process(
+        "files_linux::parts_that_cannot_be_read_for_want_of_descriptors_are_not_counted_as_none",
+    ) {
+        return;
+    }
+    let Rlimit { maximum, current } = getrlimit(Resource::Nofile);
+    on_all(|harness| {
+        let dir = TestDir::new(harness);
+        drop(dir.part("part").expect("the part opens"));
+        let low = Rlimit { current: Some(opened() as u64 + 20), maximum };
+        setrlimit(Resource::Nofile, low).expect("the limit is lowered");
+        let mut taken: Vec<_> =
+            std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+        // The directory of parts needs one, and another one to be read.
+        for free in 0..2 {
+            assert_eq!(dir.free_parts(0, 1), Err(Failure::NoDescriptors), "{free} are free");
+            taken.pop();
+        }
+        drop(taken);
+        assert_eq!(dir.free_parts(0, 1), Ok(0));
+        setrlimit(Resource::Nofile, Rlimit { current, maximum }).expect("the limit is restored");
+    });
+}
+
 #[test]
 fn files_and_directories_get_the_permissions_that_the_process_gives() {
     if !in_own_process(
@@ -236,10 +263,14 @@ fn who_has_no_privilege_can_do_everything_in_a_directory_of_his_own() {
     let private = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(roots.path().join("private"), private)
         .expect("the permissions can be set");
-    std::fs::create_dir(roots.path().join("closed")).expect("the directory can be created");
-    let closed = std::fs::Permissions::from_mode(0o700);
-    std::fs::set_permissions(roots.path().join("closed"), closed)
-        .expect("the permissions can be set");
+    // The second one shows its names to everybody, and nothing else.
+    for (name, mode) in [("closed", 0o700), ("half open", 0o744)] {
+        let path = roots.path().join(name);
+        std::fs::create_dir(&path).expect("the directory can be created");
+        std::fs::write(path.join("within"), b"content").expect("the file can be written");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+            .expect("the permissions can be set");
+    }
     let theirs = tempfile::tempdir().expect("the directory can be created");
     std::os::unix::fs::chown(theirs.path(), Some(65_534), None).expect("the owner can be changed");
     let root = Uid::from_raw(0);
@@ -257,7 +288,8 @@ fn who_has_no_privilege_can_do_everything_in_a_directory_of_his_own() {
         assert_eq!(dir.part("part").err(), Some(Failure::Denied));
         // An unreadable directory is left out of the listing and does not end it.
         assert_eq!(dir.paths(), ["private", "readable"]);
-        assert_eq!(dir.directory.usage().expect("the usage can be read").files, 2);
+        let usage = dir.directory.usage().expect("the usage can be read");
+        assert_eq!((usage.files, usage.empty_directories), (2, 0));
     });
     rustix::thread::set_thread_res_uid(root, root, root)
         .expect("root can be restored for the cleanup");

@@ -86,6 +86,10 @@ fn links_are_not_followed_to_be_written_to() {
         ] {
             assert_eq!(dir.publish("part", &part, path), Err(failure), "{path}");
         }
+        for path in ["directory", "directory/new", "file", "file/new", "dangling", "dangling/new"] {
+            assert_eq!(dir.look_up_directory(path), Err(Failure::Exists), "{path}");
+            assert_eq!(dir.make_directory(path), Err(Failure::Exists), "{path}");
+        }
         assert_eq!(dir.paths(), [""; 0]);
         outside.is_unchanged();
         dir.publish("part", &part, "name").expect("no file blocks the name");

@@ -3,10 +3,12 @@
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
 
-use posthouse_io::{Failure, File, FileFault, FilePart, Gather, Op, ReceiveMode, Segment};
+use posthouse_io::{
+    Cancel, Failure, File, FileFault, FilePart, Gather, Op, ReceiveMode, Segment, WatchMode,
+};
 
 use crate::flow::{Reader, Sender};
-use crate::harness::{Harness, PATIENCE, assert_same, pattern};
+use crate::harness::{Harness, PATIENCE, assert_ended, assert_same, pattern};
 use crate::test_dir::TestDir;
 use posthouse_process::is_wine;
 
@@ -244,6 +246,40 @@ pub fn a_reset_by_the_peer_ends_the_send_of_a_file(harness: &Harness) {
         assert_eq!(harness.failure(send), Failure::Reset);
         harness.close(near);
     }
+}
+
+/// The test removes the file from the system's memory where the system offers this, so that the
+/// first read of the file is still in flight when the watch sees that both streams have ended.
+pub fn a_watch_beside_a_cancelled_send_of_a_file_sees_the_end(harness: &Harness) {
+    const BYTES: usize = 1 << 20;
+    let dir = TestDir::new(harness);
+    std::fs::write(dir.path("file"), pattern(BYTES, 10)).expect("the file can be written");
+    let (file, _) = dir.open("file").expect("the file exists");
+    for _ in 0..20 {
+        let (near, far) = harness.pair();
+        harness.shutdown(far);
+        #[cfg(target_os = "linux")]
+        drop_from_memory(&dir.path("file"));
+        let driver = harness.driver.clone();
+        let gather = whole(&file, BYTES);
+        let (send, watch) = harness.on(near.lane, move |lane| {
+            let send = driver.submit(lane, Op::Send(near.socket, gather));
+            lane.cancel(near.socket, Cancel::Everything);
+            lane.shutdown(near.socket);
+            (send, driver.submit(lane, Op::Watch(near.socket, WatchMode::End)))
+        });
+        assert_eq!(harness.failure(send), Failure::Cancelled);
+        assert_ended(&harness.outcome(watch));
+        harness.close_all([near, far]);
+    }
+}
+
+/// Removes the content of a file from the system's memory.
+#[cfg(target_os = "linux")]
+fn drop_from_memory(path: &std::path::Path) {
+    let file = std::fs::File::open(path).expect("the file exists");
+    file.sync_all().expect("the file can be synced");
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advice is accepted");
 }
 
 pub fn one_file_goes_to_many_at_once(harness: &Harness) {

@@ -68,6 +68,18 @@ impl<'a> TestDir<'a> {
     }
 
     #[track_caller]
+    pub fn look_up_directory(&self, path: &str) -> Result<(), Failure> {
+        let directory = self.directory.clone();
+        self.done(FileOp::LookUpDirectory { directory, path: path.into() })
+    }
+
+    #[track_caller]
+    pub fn make_directory(&self, path: &str) -> Result<(), Failure> {
+        let directory = self.directory.clone();
+        self.done(FileOp::MakeDirectory { directory, path: path.into() })
+    }
+
+    #[track_caller]
     pub fn open(&self, path: &str) -> Result<(File, Metadata), Failure> {
         match self.run(FileOp::Open { directory: self.directory.clone(), path: path.into() })? {
             FileOutcome::Opened { file, metadata, .. } => Ok((file, metadata)),

@@ -168,7 +168,8 @@ pub fn what_happens_while_a_watch_is_cancelled_is_told_to_the_next_receive(harne
     for round in 0..60_u64 {
         let (near, far) = harness.pair_by(listening);
         let tag = watch(harness, far, MODES[(round / 3 % 2) as usize]);
-        let (resets, sends) = (round % 3 == 0, round % 3 == 1);
+        let resets = round % 3 == 0;
+        let sends = round % 3 == 1;
         harness.post(near.lane, move |lane| match resets {
             true => lane.reset(near.socket),
             false => lane.shutdown(near.socket),

@@ -207,6 +207,19 @@ fn a_part_that_was_published_and_not_removed_is_put_out_of_the_way() {
 }
 
 #[test]
+fn a_file_takes_the_name_of_a_directory() {
+    let disk_fixture = quiet();
+    disk_fixture.disk.write("a/file", b"x");
+    for taken in ["a/file", "a/file/b", "a/file/b/c"] {
+        assert_eq!(disk_fixture.look_up_directory(taken), Err(Failure::Exists), "{taken}");
+        assert_eq!(disk_fixture.make_directory(taken), Err(Failure::Exists), "{taken}");
+    }
+    assert_eq!(disk_fixture.look_up_directory("a/b"), Err(Failure::NotFound));
+    assert_eq!(disk_fixture.make_directory("a/b/c"), Ok(()));
+    assert_eq!(disk_fixture.look_up_directory("a/b"), Ok(()));
+}
+
+#[test]
 fn parts_give_way_that_are_not_locked_the_oldest_first() {
     let disk_fixture = quiet();
     let pause = || {
@@ -218,12 +231,16 @@ fn parts_give_way_that_are_not_locked_the_oldest_first() {
         pause();
         drop(disk_fixture.part_with(name, content.as_bytes()));
     }
-    assert_eq!(disk_fixture.free_parts(13, 0), Err(Failure::NoSpace));
-    assert_eq!(disk_fixture.free_parts(0, 4), Err(Failure::NoSpace));
-    assert_eq!(disk_fixture.part_names(), ["a", "b", "d", "held"]);
+    assert_eq!(disk_fixture.free_parts(18, 0), Err(Failure::NoSpace), "all parts hold 17 bytes");
+    assert_eq!(disk_fixture.free_parts(0, 5), Err(Failure::NoSpace), "there are 4 parts");
+    assert_eq!(disk_fixture.part_names(), ["a", "b", "d", "held"], "none goes in vain");
     assert_eq!(disk_fixture.free_parts(4, 1), Ok(4));
     assert_eq!(disk_fixture.part_names(), ["a", "d", "held"]);
     assert_eq!(disk_fixture.free_parts(0, 2), Ok(2));
+    assert_eq!(disk_fixture.part_names(), ["held"]);
+    drop(disk_fixture.part_with("e", b"x"));
+    // More than nobody holds: the holder keeps its part.
+    assert_eq!(disk_fixture.free_parts(6, 0), Err(Failure::NoSpace));
     assert_eq!(disk_fixture.part_names(), ["held"]);
     drop(held);
     assert_eq!(disk_fixture.free_parts(1, 0), Ok(1));

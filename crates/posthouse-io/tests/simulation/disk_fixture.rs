@@ -175,6 +175,16 @@ impl DiskFixture {
         self.do_it(FileOp::SyncName { directory, path, file: file.clone() })
     }
 
+    pub(crate) fn look_up_directory(&self, path: &str) -> Result<()> {
+        let directory = self.directory.clone();
+        self.do_it(FileOp::LookUpDirectory { directory, path: path.into() })
+    }
+
+    pub(crate) fn make_directory(&self, path: &str) -> Result<()> {
+        let directory = self.directory.clone();
+        self.do_it(FileOp::MakeDirectory { directory, path: path.into() })
+    }
+
     pub(crate) fn remove_part(&self, name: &str, file: &File) -> Result<()> {
         let directory = self.directory.clone();
         let file = file.clone();

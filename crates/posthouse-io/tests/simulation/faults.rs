@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use posthouse_io::sim::{FaultCounts, Faults, Network};
-use posthouse_io::{Cancel, Failure, Lane, Layout, Op, Outcome, ReceiveMode};
+use posthouse_io::{Cancel, Failure, Lane, Layout, Op, Outcome, ReceiveMode, WatchMode};
 
 use crate::disk_fixture::DiskFixture;
 use crate::fixture::{Fixture, gather};
@@ -133,6 +133,22 @@ fn receives_fail_for_want_of_buffers_and_lose_nothing() {
                 "neither a failed submission nor received bytes"
             );
         }
+    }
+}
+
+#[test]
+fn a_watch_fails_for_want_of_memory_and_can_be_submitted_again() {
+    for mode in [WatchMode::End, WatchMode::Failure] {
+        let fixture = fixture(Faults::none());
+        let (socket, raw, _) = fixture.pair();
+        fixture.network.set_faults(Faults { receive_no_buffers_ppm: ALWAYS, ..Faults::none() });
+        let outcome = fixture.perform(Op::Watch(socket, mode));
+        assert_eq!(failure(&outcome), Some(Failure::NoBuffers));
+        assert_eq!(fixture.network.fault_counts().receive_no_buffers, 1);
+        fixture.network.set_faults(Faults::none());
+        let watch = fixture.submit(Op::Watch(socket, mode));
+        raw.reset();
+        assert_eq!(failure(&fixture.outcome(watch)), Some(Failure::Reset));
     }
 }
 

@@ -37,7 +37,8 @@ pub(super) struct FileEnded;
 impl PrefixHasher {
     /// Starts to hash the first `bytes` bytes of a file.
     pub(super) fn new(bytes: u64) -> Self {
-        let (reads, hasher) = (ReadAhead::default(), Hasher::new());
+        let reads = ReadAhead::default();
+        let hasher = Hasher::new();
         Self { bytes, hashed: 0, read_to: 0, reads, hasher }
     }
 

@@ -423,6 +423,16 @@ impl<E> FileReceiver<E> {
         (written && moving.verified.is_none()).then_some(since + idle_timeout)
     }
 
+    /// Returns whether the next step is the sender's: chunks within its credit, or done. A receiver
+    /// without credit for further bytes, or with a write in flight, returns false.
+    pub fn awaits_sender(&self) -> bool {
+        let State::Moving(moving) = &self.state else { return false };
+        let written = self.part.as_ref().map_or(self.config.size, |part| part.written);
+        let may_send = moving.credit.limit() > written || written == self.config.size;
+        let is_written = self.part.as_ref().is_none_or(Part::is_written);
+        is_written && may_send && moving.verified.is_none()
+    }
+
     /// Returns the frame that shows the sender that this side is alive: credit while chunks may
     /// come, otherwise working. `None` if the transfer has ended.
     pub fn sign_of_life(&self) -> Option<TransferFrame<'static>> {

@@ -15,14 +15,17 @@ struct Fixture {
 impl Fixture {
     fn new(max_connections: usize, max_unadmitted: usize, max_per_address: usize) -> Self {
         let admissions = Admissions::new(Bounds { max_unadmitted, max_per_address });
-        let (allocated, next_slot) = (Cell::new(0), Cell::new(0));
+        let allocated = Cell::new(0);
+        let next_slot = Cell::new(0);
         Self { admissions, max_connections, allocated, next_slot, evicted: Vec::new() }
     }
 
     fn accept_if(&mut self, ip: &str, is_unadmitted: bool) -> Result<Place, &'static str> {
         let prefix = prefix(ip);
         let newcomer = Newcomer { prefix, is_unadmitted, is_loopback: ip == "127.0.0.1" };
-        let (allocated, next, max) = (&self.allocated, &self.next_slot, self.max_connections);
+        let allocated = &self.allocated;
+        let next = &self.next_slot;
+        let max = self.max_connections;
         self.admissions.accept(newcomer, &mut self.evicted, |spare| {
             (allocated.get() < max + spare).then(|| {
                 allocated.set(allocated.get() + 1);
@@ -38,7 +41,8 @@ impl Fixture {
 
     fn end(&self, ip: &str, place: Place) {
         self.allocated.set(self.allocated.get() - 1);
-        let (id, ticket) = (place.id, place.ticket);
+        let id = place.id;
+        let ticket = place.ticket;
         self.admissions.release(Ended { id, accepted_from: Some(prefix(ip)), ticket });
     }
 
@@ -83,12 +87,14 @@ fn the_prefix_with_the_most_loses_its_oldest() {
 #[test]
 fn a_newcomer_makes_its_own_prefix_the_largest() {
     let mut places = Fixture::new(2, 2, 0);
-    let (_honest, flooder) = (places.accept(HONEST), places.accept(FLOODER));
+    let _honest = places.accept(HONEST);
+    let flooder = places.accept(FLOODER);
     places.accept(FLOODER);
     assert_eq!(places.evicted(), [flooder.id], "max_unadmitted is reached");
 
     let mut places = Fixture::new(2, 3, 0);
-    let (_honest, flooder) = (places.accept(HONEST), places.accept(FLOODER));
+    let _honest = places.accept(HONEST);
+    let flooder = places.accept(FLOODER);
     places.accept(FLOODER);
     assert_eq!(places.evicted(), [flooder.id], "max_connections is reached");
 }
@@ -143,7 +149,8 @@ fn a_house_full_of_unadmitted_peers_has_room_for_each_newcomer() {
 #[test]
 fn of_a_full_address_an_unadmitted_peer_goes_and_an_admitted_one_does_not() {
     let mut places = Fixture::new(100, 10, 2);
-    let (mut first, second) = (places.accept(HONEST), places.accept(HONEST));
+    let mut first = places.accept(HONEST);
+    let second = places.accept(HONEST);
     assert!(places.admit(HONEST, &mut first));
     let mut third = places.accept(HONEST);
     assert_eq!(places.evicted(), [second.id]);

@@ -39,7 +39,8 @@ impl Strand {
     pub(super) fn connect(&mut self, cx: &mut Context<'_>, target: Target) {
         let until = cx.now + Duration::from_millis(self.config.options.connect_timeout_ms);
         let name = target.address.clone().expect("checked when the connection was begun");
-        let (stage, error) = (ConnectStage::Resolving, None);
+        let stage = ConnectStage::Resolving;
+        let error = None;
         self.phase = Phase::Connecting(Box::new(Connecting { target, until, stage, error }));
         if let Some(address) = name.as_address() {
             self.try_addresses(cx, vec![address]);
@@ -84,7 +85,8 @@ impl Strand {
             }
             return;
         };
-        let (number, socket) = (*begun, cx.lane.socket());
+        let number = *begun;
+        let socket = cx.lane.socket();
         *begun = begun.wrapping_add(1);
         attempts.push(Attempt { number, socket, address });
         self.submit(cx, Operation::Connect, number.into(), Op::Connect(socket, address));

@@ -75,13 +75,15 @@ pub(super) struct Chunk {
 impl Chunk {
     /// Makes a chunk of plain bytes.
     pub(super) fn of_plain(buffer: Buffer) -> Self {
-        let (plain, rest) = (0..buffer.len(), 0..0);
+        let plain = 0..buffer.len();
+        let rest = 0..0;
         Self { buffer, joined: None, plain, rest }
     }
 
     /// Makes a chunk of records.
     pub(super) fn of_records(buffer: Buffer) -> Self {
-        let (plain, rest) = (0..0, 0..buffer.len());
+        let plain = 0..0;
+        let rest = 0..buffer.len();
         Self { buffer, joined: None, plain, rest }
     }
 

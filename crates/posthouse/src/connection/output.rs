@@ -313,12 +313,14 @@ impl Output {
         let Sealed::InFlight(plain) = std::mem::take(&mut self.sealed) else {
             panic!("a send completed that was not in flight");
         };
-        let (mut sendfile_bytes, mut fault) = (0, None);
+        let mut sendfile_bytes = 0;
+        let mut fault = None;
         gather.advance(bytes, |segment| {
             let len = segment.len();
             match segment {
                 Segment::File(part) => {
-                    (sendfile_bytes, fault) = (sendfile_bytes + len, part.fault());
+                    sendfile_bytes += len;
+                    fault = part.fault();
                 }
                 segment => free_list.recycle(segment),
             }

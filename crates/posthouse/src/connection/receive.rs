@@ -257,7 +257,8 @@ impl Connection {
         if self.submit_watch(cx) {
             return;
         }
-        let (strand, input) = (&mut self.strand, &mut self.input);
+        let strand = &mut self.strand;
+        let input = &mut self.input;
         let (socket, wants) = match &strand.phase {
             Phase::Opening(Opening { socket, .. }) | Phase::Open(Open { socket, .. }) => {
                 (*socket, strand.takes_messages() && input.held_chunks() < MAX_HELD_CHUNKS)
@@ -303,7 +304,8 @@ impl Strand {
         if !self.config.is_native() {
             return self.on_message(cx, frame.kind, frame.payload);
         }
-        let (port, now) = (&cx.shared.port, cx.now);
+        let port = &cx.shared.port;
+        let now = cx.now;
         let event = self.send_control(cx, |strand, out| {
             let nonce = &mut || crate::shared::nonce(port);
             strand.session.handle_frame(&strand.config.session, now, nonce, frame, out)
@@ -401,7 +403,8 @@ impl Strand {
         if !self.counts_message(cx, kind) {
             return;
         }
-        let (shared, peer) = (cx.shared, self.id);
+        let shared = cx.shared;
+        let peer = self.id;
         let message = Message { kind, payload };
         let mut frame = std::mem::take(&mut cx.worker.control);
         self.run_callback(cx, |callbacks, mut output| {

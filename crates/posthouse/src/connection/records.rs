@@ -58,7 +58,8 @@ impl Records {
     }
 
     fn open(&mut self, chunk: &mut Chunk) -> Next {
-        (chunk.joined, chunk.plain) = (None, 0..0);
+        chunk.joined = None;
+        chunk.plain = 0..0;
         if !self.carry.is_empty() {
             return self.open_carried(chunk);
         }

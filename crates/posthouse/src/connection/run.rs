@@ -30,7 +30,8 @@ impl<'a> MessageRun<'a> {
             return None;
         }
         let before = self.rest.len();
-        let (config, max) = (&strand.config.wire, self.max_payload_bytes);
+        let config = &strand.config.wire;
+        let max = self.max_payload_bytes;
         let accepts = |kind| !strand.config.is_native() || strand.session.is_message(kind);
         let frame = self.reader.next_whole(config, max, accepts, &mut self.rest)?;
         self.budget.messages -= 1;

@@ -57,7 +57,8 @@ impl Connection {
     /// no receive can be submitted then.
     pub(super) fn submit_watch(&mut self, cx: &mut Context<'_>) -> bool {
         let is_deaf = self.is_deaf();
-        let (strand, input) = (&mut self.strand, &mut self.input);
+        let strand = &mut self.strand;
+        let input = &mut self.input;
         let (Phase::Opening(Opening { socket, .. })
         | Phase::Open(Open { socket, .. })
         | Phase::Draining(super::phase::Ending { socket, .. })

@@ -186,6 +186,25 @@ fn a_prefix_that_was_granted_and_waits_again_has_one_turn() {
 }
 
 #[test]
+fn whoever_holds_something_knows_of_the_turns_of_others() {
+    let it = Fixture::new(400);
+    let held = it.taken(A, 1, 100);
+    let _other = it.taken(B, 2, 100);
+    assert_eq!(held.grants_awaited(), None, "nobody waits");
+    let sibling = it.waiting(A, 3, 10);
+    assert_eq!((held.grants_awaited(), sibling.grants_awaited()), (Some(0), None));
+    drop(sibling);
+    let more: Vec<Lease> = [C, "192.0.2.4"].iter().map(|ip| it.taken(ip, 4, 100)).collect();
+    let _waits = it.waiting("192.0.2.5", 5, 50);
+    let _next = it.waiting("192.0.2.6", 6, 60);
+    assert_eq!(held.grants_awaited(), Some(0));
+    drop(more);
+    assert_eq!(held.grants_awaited(), None, "all have got their turn");
+    let _last = it.waiting(A, 7, 1);
+    assert_eq!(held.grants_awaited(), Some(2));
+}
+
+#[test]
 fn a_waiter_is_told_once_until_it_has_looked() {
     let it = Fixture::new(100);
     let held = it.taken(A, 1, 100);

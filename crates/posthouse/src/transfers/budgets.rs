@@ -92,6 +92,20 @@ impl TransferLeases {
         &mut self.0[resource as usize]
     }
 
+    /// Returns the number of bytes that the connection has, or `None` if it has nothing, not even a
+    /// place of an open file.
+    pub(crate) fn held_bytes(&self) -> Option<u64> {
+        let amount = |resource: Resource| self.0[resource as usize].lease.amount();
+        let has_some = Resource::ALL.iter().any(|resource| amount(*resource) > 0);
+        has_some.then(|| amount(Resource::Reads) + amount(Resource::Windows))
+    }
+
+    /// Returns, for each resource of which the connection has a part for which others wait, the
+    /// number of grants to all connections so far.
+    pub(crate) fn grants_awaited(&self) -> [Option<u64>; 4] {
+        self.0.each_ref().map(|account| account.lease.grants_awaited())
+    }
+
     /// Forgets the requests of a slot whose transfer has ended.
     pub(crate) fn forget(&mut self, slot: u8) {
         self.0.iter_mut().for_each(|account| account.forget(slot));

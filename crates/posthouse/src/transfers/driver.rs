@@ -17,6 +17,7 @@ mod lending;
 mod listing;
 mod offers;
 mod receiving;
+mod reclaiming;
 mod sending;
 mod signs_of_life;
 mod table;

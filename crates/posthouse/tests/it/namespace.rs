@@ -29,7 +29,8 @@ pub fn is_inside(test: &str, kinds: &[&str], is_possible: impl FnOnce() -> bool)
     let mut command = unshare();
     command.arg(program).args(["--exact", test, "--nocapture"]).env(MARK, "1");
     let output = command.output().expect("it runs");
-    let (report, said) = (String::from_utf8_lossy(&output.stdout), output.stderr);
+    let report = String::from_utf8_lossy(&output.stdout);
+    let said = output.stderr;
     let said = String::from_utf8_lossy(&said);
     assert!(output.status.success(), "{test} on its own: {}\n{said}", output.status);
     assert!(report.contains("1 passed"), "the test {test} was found by its name");

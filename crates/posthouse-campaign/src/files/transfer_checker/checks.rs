@@ -2,7 +2,7 @@
 
 use super::{Actor, Agreed, Coming, Inner, Reported, Want};
 use crate::files::SERVER_PLACE;
-use crate::ledger::Side;
+use crate::ledger::{Side, was_not_reading};
 use posthouse::{
     DisconnectKind, DisconnectReason, FinishedTransfer, TransferError, TransferErrorKind,
 };
@@ -74,12 +74,17 @@ impl Inner {
         &mut self,
         actor: Actor,
         transfer: &FinishedTransfer,
+        is_directory: bool,
     ) -> Result<(), String> {
         let Ok(hash) = transfer.result() else { return Ok(()) };
         let receiver = if transfer.is_incoming() { Some(actor.place) } else { actor.other };
         let Some(place) = receiver else { return Ok(()) };
         let path = self.disks.path_of(place, transfer.name());
-        let bytes = self.disks.promise(place, path, hash)?;
+        let bytes = if is_directory {
+            self.disks.promise_directory(place, path, hash)?
+        } else {
+            self.disks.promise(place, path, hash)?
+        };
         let progress = transfer.handle();
         if progress.size() != Some(bytes) || progress.transferred_bytes() != bytes {
             return Err(format!("{bytes} bytes are on the disk"));
@@ -130,7 +135,7 @@ impl Inner {
         }
         let mut log = std::mem::take(self.log(actor));
         log.end = Some((line, why.kind(), why.unsent_bytes()));
-        log.was_not_reading = why.to_string().contains("did not read");
+        log.was_not_reading = was_not_reading(why);
         let begun = log.begun.iter().filter(|begun| begun.told.is_none()).count();
         let agreed = log.agreed.iter().filter(|agreed| agreed.is_due()).count();
         if begun + agreed > 0 {

@@ -34,7 +34,7 @@ impl Entry<'_> {
     }
 
     pub(in crate::fs) fn look(&self) -> Result<Option<Found>, Error> {
-        Ok(stat_of(self.directory, self.entry.file_name())?.map(|stat| found(&stat)))
+        unless_closed(stat_of(self.directory, self.entry.file_name()))
     }
 
     pub(in crate::fs) fn enter(&self) -> Result<Option<OwnedFd>, Error> {
@@ -47,32 +47,33 @@ pub(in crate::fs) fn walkable(directory: &OwnedFd) -> Result<OwnedFd, Error> {
     Ok(beneath(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY)?)
 }
 
-/// Calls `each` with every entry of a directory.
+/// Calls `each` with every entry of a directory. Returns false if the directory has been removed,
+/// or may not be searched. A directory that may only be read shows nothing but names.
 pub(in crate::fs) fn each_entry(
     directory: &OwnedFd,
     mut each: impl FnMut(&Entry<'_>) -> Result<(), Error>,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let entries = match Dir::read_from(directory) {
-        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOENT | Errno::ACCESS | Errno::PERM) => return Ok(false),
         entries => entries?,
     };
     for entry in entries {
         let entry = match entry {
             // The directory has been removed.
-            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOENT) => return Ok(false),
             entry => entry?,
         };
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
             each(&Entry { directory, entry: &entry })?;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Returns the properties of a name's target in this directory, or `None` if the name does not
-/// exist.
+/// exist, or may not be examined.
 pub(in crate::fs) fn look(directory: &OwnedFd, name: &str) -> Result<Option<Found>, Error> {
-    Ok(stat_of(directory, name)?.map(|stat| found(&stat)))
+    unless_closed(stat_of(directory, name))
 }
 
 /// Opens a directory to walk it. Returns `None` if the name is no longer a directory, or may not be
@@ -93,6 +94,15 @@ fn enter_named(directory: &OwnedFd, name: impl Arg + Copy) -> Result<Option<Owne
 /// leave out.
 pub(in crate::fs) fn is_parts_directory(name: &str) -> bool {
     name == PARTS_DIRECTORY
+}
+
+/// Replaces the error for an object that may not be examined with `None`: a walk omits such
+/// objects.
+fn unless_closed(looked: Result<Option<Stat>, Errno>) -> Result<Option<Found>, Error> {
+    match looked {
+        Err(Errno::ACCESS | Errno::PERM) => Ok(None),
+        looked => Ok(looked?.map(|stat| found(&stat))),
+    }
 }
 
 fn found(stat: &Stat) -> Found {

@@ -69,15 +69,17 @@ impl DirHandle {
     pub(in crate::fs) fn free_parts(&self, wanted: PartsToFree) -> Result<(), Error> {
         let mut found = Vec::new();
         let parts = self.parts()?;
-        for entry in parts.iter().flat_map(Dir::read_from).flatten() {
-            let entry = entry?;
-            if let (Ok(name), Some(parts)) = (entry.file_name().to_str(), &parts)
-                && let Some(stat) = stat_of(parts, name)?
-                && is_own_file(&stat)
-                && stat.st_nlink == 1
-            {
-                let metadata = metadata_of(&stat);
-                found.push((metadata.modified_ns, metadata.bytes, name.to_owned()));
+        if let Some(parts) = &parts {
+            for entry in Dir::read_from(parts)? {
+                let entry = entry?;
+                if let Ok(name) = entry.file_name().to_str()
+                    && let Some(stat) = stat_of(parts, name)?
+                    && is_own_file(&stat)
+                    && stat.st_nlink == 1
+                {
+                    let metadata = metadata_of(&stat);
+                    found.push((metadata.modified_ns, metadata.bytes, name.to_owned()));
+                }
             }
         }
         wanted.free(found, |name| match &parts {
@@ -200,8 +202,12 @@ fn expire(parts: &OwnedFd, name: &str, before_ns: i64) -> Result<bool, Error> {
     if !stat_of(parts, name)?.is_some_and(|stat| is_old(&stat)) {
         return Ok(false);
     }
-    // An object that cannot be opened is not a part, or has vanished.
-    let Ok(file) = beneath(parts, name, OFlags::RDONLY | AT_ONCE) else { return Ok(false) };
+    let file = match beneath(parts, name, OFlags::RDONLY | AT_ONCE).map_err(Error::from) {
+        Ok(file) => file,
+        Err(error) if error.is_transient() => return Err(error),
+        // The object is not a part, or has vanished.
+        Err(_) => return Ok(false),
+    };
     if !is_regular(&fstat(&file)?) || !lock_file(&file)? {
         return Ok(false);
     }

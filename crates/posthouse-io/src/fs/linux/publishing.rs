@@ -12,6 +12,7 @@ use super::opening::{beneath, stat_of};
 use super::parts::{leads_to, unlink};
 use super::{DirHandle, MAX_TRIES, NS_PER_SECOND, Publication, identity, sync};
 use crate::error::{Error, Failure};
+use crate::fs::Entered;
 use crate::sync::OnceLock;
 
 impl DirHandle {
@@ -35,7 +36,7 @@ impl DirHandle {
         }
         finish(file, publication)?;
         self.link(part, file, directory, name)?;
-        self.sync_parents(&parents)
+        self.sync_parents(parents)
     }
 
     /// Waits until the file is on the disk under the name under which it was found.
@@ -46,8 +47,8 @@ impl DirHandle {
         }
         sync(file)?;
         match path.rsplit_once('/') {
-            Some((parents, _)) => self.sync_parents(&self.open_parents(parents)?),
-            None => self.sync_parents(&[]),
+            Some((parents, _)) => self.sync_parents(self.open_parents(parents)?),
+            None => self.sync_parents(Vec::new()),
         }
     }
 
@@ -97,10 +98,11 @@ impl DirHandle {
 }
 
 /// Opens a directory; creates it if it does not exist.
-pub(in crate::fs) fn enter_or_make(from: &OwnedFd, name: &str) -> Result<OwnedFd, Error> {
+pub(in crate::fs) fn enter_or_make(from: &OwnedFd, name: &str) -> Result<Entered, Error> {
+    let mut is_new = false;
     for _ in 0..MAX_TRIES {
         match beneath(from, name, OFlags::PATH | OFlags::DIRECTORY) {
-            Ok(directory) => return Ok(directory),
+            Ok(directory) => return Ok(Entered { directory, is_new }),
             Err(Errno::NOENT) => {}
             Err(errno @ Errno::NOTDIR) => {
                 return Err(Error { failure: Failure::Exists, code: errno.raw_os_error() });
@@ -108,8 +110,9 @@ pub(in crate::fs) fn enter_or_make(from: &OwnedFd, name: &str) -> Result<OwnedFd
             Err(errno) => return Err(errno.into()),
         }
         match mkdirat(from, name, Mode::RWXU | Mode::RWXG | Mode::RWXO) {
-            // Another process may have created it first.
-            Ok(()) | Err(Errno::EXIST) => {}
+            Ok(()) => is_new = true,
+            // Another process has created it first.
+            Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
     }

@@ -46,11 +46,12 @@ pub(in crate::fs) fn walkable(directory: &OwnedHandle) -> Result<OwnedHandle, Er
     Ok(calls::open(directory, &[], TO_ENTER)?)
 }
 
-/// Calls `each` with every entry of a directory except `.` and `..`.
+/// Calls `each` with every entry of a directory except `.` and `..`. Returns false if the directory
+/// has been removed, or may not be read.
 pub(in crate::fs) fn each_entry(
     directory: &OwnedHandle,
     mut each: impl FnMut(&Entry<'_>) -> Result<(), Error>,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let dot = u16::from(b'.');
     let walked = calls::each_name(directory, |name, attributes| {
         if matches!(name, [it] | [it, _] if *it == dot) && name.iter().all(|unit| *unit == dot) {
@@ -60,9 +61,9 @@ pub(in crate::fs) fn each_entry(
         each(&Entry { directory, name, text, kind: kind_of(attributes) })
     });
     match walked {
-        // The directory has been removed. The second error is returned while others have it open.
-        Err(Error { failure: Failure::NotFound | Failure::Denied, .. }) => Ok(()),
-        walked => walked,
+        // The second error is also returned for a removed directory while others have it open.
+        Err(Error { failure: Failure::NotFound | Failure::Denied, .. }) => Ok(false),
+        walked => walked.map(|()| true),
     }
 }
 
@@ -89,7 +90,7 @@ pub(in crate::fs) fn is_parts_directory(name: &str) -> bool {
 
 /// Replaces the error for an object that may not be examined, or that has vanished, with `None`: a
 /// walk omits such objects. Some files of the system itself cannot even be examined.
-fn unless_closed<T>(looked: Result<T, Error>) -> Result<Option<T>, Error> {
+pub(super) fn unless_closed<T>(looked: Result<T, Error>) -> Result<Option<T>, Error> {
     match looked {
         Ok(found) => Ok(Some(found)),
         Err(error) => match error.failure {

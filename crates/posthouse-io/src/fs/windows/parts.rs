@@ -20,6 +20,7 @@ use windows_sys::Win32::Foundation::{
 use windows_sys::Win32::Storage::FileSystem as fs;
 
 use super::calls::{self, How, Status};
+use super::entries::unless_closed;
 use super::names::WideName;
 use super::opening::{SHARED, TO_ENTER, TO_LOOK, enter_as, find};
 use super::room::to_grow;
@@ -89,8 +90,8 @@ impl DirHandle {
         let before_ns = now_ns.saturating_sub_unsigned(age_ms.saturating_mul(1_000_000));
         let mut old = Vec::new();
         calls::each_name(&parts, |name, _| {
-            let is_old = |found: Found| is_old(&found, before_ns);
-            if find(&parts, name).is_ok_and(|found| found.is_some_and(is_old)) {
+            if unless_closed(find(&parts, name))?.flatten().is_some_and(|it| is_old(&it, before_ns))
+            {
                 old.push(name.to_vec());
             }
             Ok(())
@@ -107,7 +108,7 @@ impl DirHandle {
         let parts = self.parts()?;
         if let Some(parts) = &parts {
             calls::each_name(parts, |name, _| {
-                if let Ok(Some(part)) = find(parts, name)
+                if let Some(part) = unless_closed(find(parts, name))?.flatten()
                     && part.kind == EntryKind::File
                     && part.has_one_name
                 {
@@ -218,8 +219,12 @@ fn is_old(found: &Found, before_ns: i64) -> bool {
 /// Removes a part that was last written before this time, unless it is held. Returns whether it has
 /// removed it.
 fn expire(parts: &OwnedHandle, name: &[u16], before_ns: i64) -> Result<bool, Error> {
-    // An object that cannot be opened is held, or has vanished.
-    let Ok(file) = calls::open(parts, name, TO_REMOVE_UNHELD) else { return Ok(false) };
+    let file = match calls::open(parts, name, TO_REMOVE_UNHELD).map_err(Error::from) {
+        Ok(file) => file,
+        Err(error) if error.is_transient() => return Err(error),
+        // The object is held, or has vanished.
+        Err(_) => return Ok(false),
+    };
     let is_expired = is_old(&find_out(&file)?, before_ns);
     if is_expired {
         remove(parts, &file, &file)?;

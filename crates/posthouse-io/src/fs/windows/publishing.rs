@@ -20,7 +20,7 @@ use super::opening::{TO_ENTER, TO_LOOK, enter_as, find};
 use super::room::to_grow;
 use super::{Opened, identity, steps_of, sync};
 use crate::error::{Error, Failure};
-use crate::fs::{DirHandle, Publication};
+use crate::fs::{DirHandle, Entered, Publication};
 
 const TO_MAKE: How =
     How { disposition: nt::FILE_OPEN_IF, attributes: fs::FILE_ATTRIBUTE_NORMAL, ..TO_ENTER };
@@ -65,7 +65,7 @@ impl DirHandle {
         }
         finish(file, publication)?;
         link(file, directory, &name)?;
-        self.sync_parents(&parents)?;
+        self.sync_parents(parents)?;
         // This writes the journal even if a directory cannot be flushed.
         sync(file)
     }
@@ -87,18 +87,25 @@ impl DirHandle {
             return Err(Error::new(Failure::NotFound));
         }
         match path.rsplit_once('/') {
-            Some((parents, _)) => self.sync_parents(&self.open_parents(parents)?)?,
-            None => self.sync_parents(&[])?,
+            Some((parents, _)) => self.sync_parents(self.open_parents(parents)?)?,
+            None => self.sync_parents(Vec::new())?,
         }
         if can_flush { calls::flush(&found) } else { Ok(()) }
     }
 }
 
 /// Opens a directory; creates it if it does not exist.
-pub(in crate::fs) fn enter_or_make(from: &OwnedHandle, name: &str) -> Result<OwnedHandle, Error> {
+pub(in crate::fs) fn enter_or_make(from: &OwnedHandle, name: &str) -> Result<Entered, Error> {
     let name = WideName::to_make(name)?;
-    let entered = enter_as(from, name.as_wide(), TO_MAKE).map_err(to_grow)?;
-    entered.ok_or(Error::new(Failure::Exists))
+    let (entered, is_new) = match enter_as(from, name.as_wide(), TO_ENTER) {
+        // Another process may create it first; then nobody has waited for its name either.
+        Err(Error { failure: Failure::NotFound, .. }) => {
+            (enter_as(from, name.as_wide(), TO_MAKE).map_err(to_grow)?, true)
+        }
+        entered => (entered?, false),
+    };
+    let directory = entered.ok_or(Error::new(Failure::Exists))?;
+    Ok(Entered { directory, is_new })
 }
 
 /// Checks that a path leads to a directory, and through no link.

@@ -311,6 +311,12 @@ fn a_mount_point_is_a_reparse_point_too() {
     let part = place.new_part("part");
     assert_eq!(root.publish(&part, "proc/new"), Err(Failure::NotAFile));
     assert_eq!(root.publish(&part, "proc"), Err(Failure::Exists));
+    let directory = root.directory.dir_handle();
+    for path in ["proc", "proc/new"] {
+        let failure = |done: Result<(), Error>| done.map_err(|error| error.failure);
+        assert_eq!(failure(directory.look_up_directory(path)), Err(Failure::Exists), "{path}");
+        assert_eq!(failure(directory.make_directory(path)), Err(Failure::Exists), "{path}");
+    }
     // Beneath it there are files and other objects.
     let devices = Place::at(Path::new(r"Z:\dev"));
     for path in ["null", "zero"] {

@@ -148,6 +148,34 @@ fn an_end_that_is_seen_while_a_send_is_away_may_be_a_reset() {
     }
 }
 
+/// The thread gets the error of the reset, and the watch sees the end without an error.
+#[test]
+fn an_end_that_is_watched_while_a_send_is_away_may_be_a_reset() {
+    for (result, end) in [(Ok(4), Ok(4)), (Err(Errno::CONNRESET), Err(Failure::Reset))] {
+        let mut rig = Rig::new();
+        let gather = rig.begin(1);
+        assert_eq!(rig.state.start_watch(Tag(2), crate::WatchMode::End), Ok(()));
+        let mut buffers = LanePool::new(BufferPool::of(&crate::Options::default()));
+        rig.state.own.ready.add(Readiness::ENDED);
+        rig.state.own.ready.add(Readiness::HUNG_UP);
+        assert!(rig.state.mark_queued(), "it is looked at");
+        rig.state.poll(&mut buffers, &mut rig.done);
+        assert!(rig.done.pop().is_none() && !rig.state.mark_queued(), "it waits for the thread");
+        rig.back(gather, result);
+        assert!(rig.state.mark_queued(), "now it is looked at again");
+        assert_eq!(rig.end(), (1, end));
+        rig.state.poll(&mut buffers, &mut rig.done);
+        let told = rig.done.pop().expect("a completion").outcome;
+        match end {
+            Ok(_) => assert!(matches!(told, Outcome::Ended), "{told:?}"),
+            Err(why) => {
+                assert!(matches!(told, Outcome::Failed(it) if it.failure == why), "{told:?}");
+            }
+        }
+        drop(rig.state.vacate());
+    }
+}
+
 #[test]
 fn what_could_not_be_registered_fails_its_first_operation() {
     let (poller, _alarm) = super::super::poller::open().expect("a poller");

@@ -82,6 +82,11 @@ impl Names {
         file.or_else(|| self.now.directories.contains(path).then_some(Found::Directory))
     }
 
+    /// Returns whether a file has the name of one of the directories of a path.
+    pub(super) fn is_blocked(&self, path: &str) -> bool {
+        way(path).any(|directory| self.now.files.contains_key(directory))
+    }
+
     /// Returns all files, in the byte order of their paths.
     pub(super) fn files(&self) -> impl Iterator<Item = (&str, Inode)> {
         self.now.files.iter().map(|(path, inode)| (&**path, *inode))

@@ -44,7 +44,8 @@ impl<E> FileReceiver<E> {
             (OpKind::LookUp | OpKind::LookUpDirectory, DiskFailure::NotFound) => {
                 return self.reserve(Attempt::First);
             }
-            // Parts that are not enough, or cannot be removed, leave the quota as it is.
+            // The disk may have removed some parts. They use up the quota until the directory is
+            // counted again.
             (OpKind::MakeRoom, _) => return self.fail(TransferFailure::NoRoom),
             // Nothing was made that could count.
             (OpKind::OpenPart | OpKind::MakeDirectory, _) => self.room(Room::Return),

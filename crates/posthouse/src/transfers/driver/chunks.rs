@@ -48,13 +48,14 @@ impl Strand {
         if !self.may_transfer_now() || self.output.bulk_bytes() > 0 {
             return;
         }
-        let last_chunk = &mut self.transfers().last_chunk;
-        (last_chunk.memory_bytes, last_chunk.has_file) = (0, false);
-        if let Some(since) = self.transfers().last_chunk.since.take() {
+        if let LastChunk { since: Some(since), bytes, .. } = self.transfers().last_chunk {
             let max = self.max_chunk_bytes(cx);
             let transfers = self.transfers();
+            let slot = transfers.slot_of_last_chunk();
+            transfers.last_chunk = LastChunk::default();
+            transfers.moved_bytes += bytes;
             transfers.adapt_chunk_bytes(cx.now.saturating_sub(since), max);
-            if let Some(slot) = transfers.slot_of_last_chunk() {
+            if let Some(slot) = slot {
                 transfers.sending(slot).sender.chunk_left();
                 self.run_sender(cx, slot);
             }
@@ -72,11 +73,11 @@ impl Strand {
     fn queue_chunk(&mut self, cx: &mut Context<'_>, slot: u8, chunk: Chunk) {
         let transfers = self.transfers();
         let id = transfers.transfer(slot).id;
-        let (memory_bytes, has_file) = match &chunk {
+        let (bytes, has_file) = match &chunk {
             Chunk::Memory(memory) => (memory.len() as u64, false),
-            Chunk::Unread { .. } => (0, true),
+            Chunk::Unread { bytes, .. } => (*bytes as u64, true),
         };
-        transfers.last_chunk = LastChunk { since: Some(cx.now), memory_bytes, has_file, slot, id };
+        transfers.last_chunk = LastChunk { since: Some(cx.now), bytes, has_file, slot, id };
         transfers.last_said = cx.now;
         let sending = transfers.sending(slot);
         sending.progress.set_moved(sending.sender.sent());

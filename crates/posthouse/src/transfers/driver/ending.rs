@@ -90,6 +90,7 @@ impl Strand {
             self.transfers().sending(slot).sender.close_idle();
             self.run_sender(cx, slot);
         }
+        self.check_use(cx);
         self.run_waiting(cx);
     }
 

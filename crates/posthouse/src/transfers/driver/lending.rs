@@ -8,32 +8,21 @@ use crate::transfers::budgets::{Account, Resource, TransferLeases};
 impl Transfers {
     /// Returns the amount that the transfers and the queued chunk hold.
     fn in_use(&self, resource: Resource) -> u64 {
-        let of_slots = self.slots().map(|(_, transfer)| match (&transfer.state, resource) {
-            (TransferState::Sending(sending), Resource::Reads) => sending.sender.read_bytes(),
-            (TransferState::Sending(sending), Resource::SentFiles) => sending.sender.open_files(),
-            (TransferState::Receiving(receiving), Resource::Reads) => {
-                receiving.receiver.read_bytes()
-            }
-            (TransferState::Receiving(receiving), Resource::Windows) => {
-                receiving.receiver.window_bytes()
-            }
-            (TransferState::Receiving(receiving), Resource::ReceivedFiles) => {
-                receiving.receiver.open_files()
-            }
-            _ => 0,
-        });
+        let of_slots = self.slots().map(|(_, transfer)| transfer.state.holds(resource));
         of_slots.sum::<u64>() + self.in_queue(resource)
     }
 
     /// Returns the amount that the queued chunk holds beside its transfer.
     fn in_queue(&self, resource: Resource) -> u64 {
         match resource {
-            Resource::Reads => self.last_chunk.memory_bytes,
+            Resource::Reads if !self.last_chunk.has_file => self.last_chunk.bytes,
             // The transfer has ended, and its chunk still has the file open.
             Resource::SentFiles if self.slot_of_last_chunk().is_none() => {
                 u64::from(self.last_chunk.has_file)
             }
-            Resource::SentFiles | Resource::Windows | Resource::ReceivedFiles => 0,
+            Resource::Reads | Resource::SentFiles | Resource::Windows | Resource::ReceivedFiles => {
+                0
+            }
         }
     }
 
@@ -42,6 +31,22 @@ impl Transfers {
         self.leases.as_ref()?;
         let in_use = self.in_use(resource);
         Some((self.leases.as_mut()?.account(resource), in_use))
+    }
+}
+
+impl TransferState {
+    /// Returns the amount that the transfer holds.
+    pub(super) fn holds(&self, resource: Resource) -> u64 {
+        match (self, resource) {
+            (Self::Sending(sending), Resource::Reads) => sending.sender.read_bytes(),
+            (Self::Sending(sending), Resource::SentFiles) => sending.sender.open_files(),
+            (Self::Receiving(receiving), Resource::Reads) => receiving.receiver.read_bytes(),
+            (Self::Receiving(receiving), Resource::Windows) => receiving.receiver.window_bytes(),
+            (Self::Receiving(receiving), Resource::ReceivedFiles) => {
+                receiving.receiver.open_files()
+            }
+            _ => 0,
+        }
     }
 }
 
@@ -61,6 +66,7 @@ impl Strand {
             let leases = TransferLeases::new(&cx.shared.file_budgets, prefix, self.id);
             self.transfers().leases = Some(Box::new(leases));
         }
+        self.begin_use_check(cx);
         let account = self.transfers().account(resource);
         account.is_none_or(|(account, in_use)| account.request(slot, amount as u64, in_use))
     }

@@ -243,6 +243,7 @@ impl Strand {
         let receiving = self.transfers().receiving(slot);
         if receiving.receiver.on_chunk(bytes).is_ok() {
             receiving.queue.push(bytes, || cx.worker.free_list.piece());
+            self.transfers().moved_bytes += bytes.len() as u64;
         }
         self.run_receiver(cx, slot);
     }

@@ -10,6 +10,7 @@ use posthouse_wire::{Escaped, FileName, OpNumber};
 
 use super::listing::Listing;
 use super::receiving::Receiving;
+use super::reclaiming::UseCheck;
 use super::sending::Sending;
 use super::walking::WalkQueue;
 use super::{ListTask, TransferCommand};
@@ -62,6 +63,10 @@ pub(crate) struct Transfers {
     pub(super) walks: WalkQueue,
     /// The memory and places of open files that transfers were lent, once they needed some.
     pub(super) leases: Option<Box<TransferLeases>>,
+    /// The number of bytes of files that the connection has sent and received.
+    pub(super) moved_bytes: u64,
+    /// The last check that the peer uses what the transfers hold.
+    pub(super) use_check: UseCheck,
     /// The time at which the last frame of a transfer arrived.
     pub(super) last_activity: Duration,
     /// The time at which this side last queued a frame of a transfer.
@@ -76,14 +81,13 @@ pub(super) enum Life {
     Ended,
 }
 
-/// The chunk that was queued last.
+/// The chunk in the queue; the default once it has been sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LastChunk {
-    /// The time at which the chunk was queued; `None` once it has been sent.
+    /// The time at which the chunk was queued.
     pub(super) since: Option<Duration>,
-    /// The number of bytes of the chunk's memory, until the chunk has been sent.
-    pub(super) memory_bytes: u64,
-    /// Whether the chunk holds the file open, until the chunk has been sent.
+    pub(super) bytes: u64,
+    /// Whether the chunk holds the file open; otherwise its bytes are in memory.
     pub(super) has_file: bool,
     /// The slot of the chunk's transfer; the transfer may have ended.
     pub(super) slot: u8,
@@ -106,6 +110,8 @@ impl Default for Transfers {
             last_chunk: LastChunk::default(),
             walks: WalkQueue::default(),
             leases: None,
+            moved_bytes: 0,
+            use_check: UseCheck::default(),
             last_activity: Duration::ZERO,
             last_said: Duration::ZERO,
             life: Life::Running,
@@ -368,7 +374,7 @@ impl Transfers {
             .filter_map(|(_, transfer)| transfer.state.expires_at(last_activity, idle_timeout));
         let idle = self.slots().filter_map(|(_, transfer)| transfer.state.idle_file_until());
         let ours = gets.chain(lists).chain(offers).chain(self.walks.waits_until);
-        ours.chain(expiries).chain(idle).min()
+        ours.chain(expiries).chain(idle).chain(self.use_check.next).min()
     }
 
     pub(super) fn in_flight(&self) -> (Vec<FileSequence>, Option<String>) {

@@ -75,8 +75,6 @@ enum WalkKind {
     MakeRoom { missing: (u64, u64) },
 }
 
-/// The missing room if there is enough.
-const NOTHING: (u64, u64) = (0, 0);
 /// The missing room if the directory could never hold the amount.
 const IMPOSSIBLE: (u64, u64) = (u64::MAX, u64::MAX);
 
@@ -192,18 +190,14 @@ impl Strand {
                 }
             }
             Purpose::MakeRoom { bytes, files, .. } => {
+                // If nothing is missing any more, the walk still counts the part of the request.
                 let missing = directory.missing_room(amount_of(*bytes, *files));
-                let result = match missing {
-                    NOTHING => Ok(DiskOutcome::Done),
-                    _ if missing == IMPOSSIBLE
-                        || walks.lacks(directory, *arrival, cx.now, missing) =>
-                    {
-                        Err(disk_error(Error::new(Failure::NoSpace)))
-                    }
-                    _ => return false,
-                };
+                if missing != IMPOSSIBLE && !walks.lacks(directory, *arrival, cx.now, missing) {
+                    return false;
+                }
                 if let Some(request) = self.pop_request() {
-                    self.answer_receiver(cx, &request, result);
+                    let error = disk_error(Error::new(Failure::NoSpace));
+                    self.answer_receiver(cx, &request, Err(error));
                 }
             }
         }
@@ -323,9 +317,12 @@ impl Strand {
                 self.answer_receiver(cx, &request, Ok(DiskOutcome::Done));
             }
             (WalkKind::MakeRoom { missing }, result) => {
-                match result {
+                match &result {
                     Ok(_) => cx.shared.walks.note_count(&request.directory, time),
-                    Err(_) => cx.shared.walks.note_lack(&request.directory, time, missing),
+                    Err(error) if error.failure == Failure::NoSpace => {
+                        cx.shared.walks.note_lack(&request.directory, time, missing);
+                    }
+                    Err(_) => {}
                 }
                 if let Some(number) = request.purpose.receiver_op() {
                     self.on_receiver_op(cx, slot, number, result);

@@ -84,7 +84,8 @@ mod unix {
             let swapper = Swapper(swapper.expect("the shell runs"));
             let (server, _) = serve(harness, &there.directory());
             let client = harness.client(&server);
-            let (mut arrived, mut refused) = (0, 0);
+            let mut arrived = 0;
+            let mut refused = 0;
             // Under load the shell may pause for long in one of its states.
             for number in 0..20_000 {
                 if number >= 150 && arrived > 0 && refused > 0 {

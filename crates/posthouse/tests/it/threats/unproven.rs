@@ -162,7 +162,8 @@ fn a_proof_passes_a_slow_relay_while_one_host_floods() {
         // The relay is another host: it has another address.
         let listener = Listener::new("[::1]:0").key(key());
         let other = server.listen(listener).expect("a free port").local_address();
-        let (over, from) = (AtomicBool::new(false), server.addresses()[0].socket_addr());
+        let over = AtomicBool::new(false);
+        let from = server.addresses()[0].socket_addr();
         std::thread::scope(|scope| {
             scope.spawn(|| flood(from, &over));
             harness.wait_for("a full budget", || server.stats().evicted > 0);

@@ -179,6 +179,7 @@ impl Volume {
         match self.names.look(path) {
             Some(Found::Directory) => Ok(self.sync_name(path)),
             Some(Found::File(_)) => Err(Failure::Exists),
+            None if self.names.is_blocked(path) => Err(Failure::Exists),
             None => Err(Failure::NotFound),
         }
     }
@@ -240,27 +241,34 @@ impl Volume {
         bytes: u64,
         files: u64,
     ) -> Result<FileOutcome, Failure> {
-        let mut parts: Vec<_> = self.names.files().collect();
-        parts.retain(|(path, inode)| {
-            part_name(path).is_some() && !self.is_locked(*inode) && !self.has_final_name(*inode)
-        });
+        let is_part = |(path, inode): &(&str, Inode)| {
+            part_name(path).is_some() && !self.has_final_name(*inode)
+        };
+        let mut parts: Vec<_> = self.names.files().filter(is_part).collect();
         parts.sort_by_key(|(_, inode)| self.files[inode].modified_ns);
+        let part_bytes = |inode: &Inode| self.files[inode].content.len() as u64;
+        let all: u64 = parts.iter().map(|(_, inode)| part_bytes(inode)).sum();
+        if all < bytes || (parts.len() as u64) < files {
+            return Err(Failure::NoSpace);
+        }
         let mut freed = (0, 0);
         let mut freed_paths = Vec::new();
         for (path, inode) in parts {
             if freed.0 >= bytes && freed.1 >= files {
                 break;
             }
-            freed = (freed.0 + self.files[&inode].content.len() as u64, freed.1 + 1);
-            freed_paths.push(path.to_owned());
-        }
-        if freed.0 < bytes || freed.1 < files {
-            return Err(Failure::NoSpace);
+            if !self.is_locked(inode) {
+                freed = (freed.0 + part_bytes(&inode), freed.1 + 1);
+                freed_paths.push(path.to_owned());
+            }
         }
         for path in freed_paths {
             self.names.unlink(&path);
         }
         self.collect();
+        if freed.0 < bytes || freed.1 < files {
+            return Err(Failure::NoSpace);
+        }
         Ok(FileOutcome::Usage(self.usage()))
     }
 
