@@ -132,7 +132,7 @@ impl Siege {
             }
         });
         let memory_text = group.describe();
-        Ok(Self { server, sink, honest, bins, group, server_at, sink_at, plan, idle, memory_text })
+        Ok(Self { honest, server, sink, bins, group, server_at, sink_at, plan, idle, memory_text })
     }
 
     /// Runs the phases of one round: the sink is attacked first in every second round.
