@@ -141,7 +141,8 @@ pub(crate) struct Strand {
     /// True exactly while the handler has paused reading.
     pub(crate) paused: bool,
     /// True exactly from the time at which the queue exceeded its high mark until it is below the
-    /// low one. The same holds for [`MAX_REPLIES`](send::MAX_REPLIES).
+    /// low one. The same holds for [`MAX_REPLIES`](send::MAX_REPLIES), and while the peer is not
+    /// read because its address causes too much work.
     over_high: bool,
     /// The number of replies of the protocol that were queued since `replies_until` was 0.
     replies: u16,
@@ -227,6 +228,8 @@ pub(crate) struct ColdState {
     early_bytes: usize,
     pub(crate) transfers: Option<Box<Transfers>>,
     records: Option<Box<Records>>,
+    /// The time until which the peer is not read, because its address causes too much work.
+    paused_until: Option<Duration>,
     /// The file commands of callbacks.
     pub(crate) commands: VecDeque<TransferCommand>,
 }

@@ -85,6 +85,7 @@ mod members;
 mod message;
 mod options;
 mod output;
+mod pace;
 mod peer;
 mod quota;
 mod rate_limited_log;

@@ -16,6 +16,7 @@ use crate::listeners::Listeners;
 use crate::mailbox::{Mailbox, PeerPost, Post, Refused};
 use crate::members::{Broadcast, Groups, Members};
 use crate::options::{EndpointOptions, Tuning};
+use crate::pace::Pace;
 use crate::rate_limited_log::RateLimitedLog;
 use crate::registry::Registry;
 use crate::send_config::{SendConfig, SendConfigs, SendLimits};
@@ -58,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) strands: Option<Strands>,
     pub(crate) listeners: Listeners,
     pub(crate) admissions: Admissions,
+    pub(crate) pace: Pace,
     pub(crate) groups: Groups,
     pub(crate) everyone: Arc<Members>,
     pub(crate) stats: Arc<Counts>,
@@ -209,6 +211,7 @@ impl Shared {
             strands: shared.then(|| Strands::new(options.max_connections + max_evicted)),
             listeners: Listeners::default(),
             admissions: Admissions::new(bounds),
+            pace: Pace::new(options.max_rejections_per_second),
             groups: Groups::new(lanes),
             everyone: Members::new("everyone", lanes),
             stats: Arc::default(),

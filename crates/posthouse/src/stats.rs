@@ -25,6 +25,7 @@ pub(crate) struct Counts {
     pub(crate) accepted: Counter,
     pub(crate) refused: Counter,
     pub(crate) evicted: Counter,
+    pub(crate) rejection_pauses: Counter,
     pub(crate) connected: Counter,
     pub(crate) disconnected: Counter,
     pub(crate) unreachable: Counter,
@@ -70,6 +71,10 @@ pub struct Stats {
     /// The number of accepted peers that were reset before their admission, because others needed
     /// their place (`max_unadmitted`, `max_connections`, `max_connections_per_address`).
     pub evicted: u64,
+    /// The number of times that a connection was not read for a while, because its address had
+    /// caused too many rejections; see
+    /// [`max_rejections_per_second`](crate::EndpointOptions::max_rejections_per_second).
+    pub rejection_pauses: u64,
     /// The number of calls of `connected`.
     pub connected: u64,
     /// The number of calls of `disconnected`.
@@ -133,6 +138,7 @@ impl Stats {
             accepted: counts.accepted.get(),
             refused: counts.refused.get(),
             evicted: counts.evicted.get(),
+            rejection_pauses: counts.rejection_pauses.get(),
             connected: counts.connected.get(),
             disconnected: counts.disconnected.get(),
             unreachable: counts.unreachable.get(),

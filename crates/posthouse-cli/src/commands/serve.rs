@@ -228,12 +228,13 @@ fn print_stats<H: Handler>(endpoint: Endpoint<H>, period: Duration) -> CommandRe
 fn stats_line(stats: &Stats) -> String {
     let connections = format!(
         "{} connections open, {} of them not admitted; {} accepted, {} refused, {} evicted, \
-         {} ended, {} of them by the peer's fault",
+         {} times not read for rejections; {} ended, {} of them by the peer's fault",
         stats.connections,
         stats.unadmitted,
         stats.accepted,
         stats.refused,
         stats.evicted,
+        stats.rejection_pauses,
         stats.disconnected,
         stats.peer_faults,
     );

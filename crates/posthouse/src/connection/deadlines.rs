@@ -41,10 +41,12 @@ impl Connection {
         let frame_rate = self.input.frame_rate.as_ref().filter(|_| live && strand.takes_messages());
         let cold = strand.cold.as_ref().filter(|_| live);
         let requests = cold.and_then(|e| e.requests.values().map(|r| r.until).min());
+        let paused_until = cold.and_then(|cold| cold.paused_until);
         let tasks = cold.and_then(|e| e.tasks.first_key_value().map(|((at, _), _)| *at));
         [
             strand.phase.until(),
             strand.retry_at,
+            paused_until,
             strand.stall.map(|(at, _)| at).filter(|_| strand.phase.sending_socket().is_some()),
             self.heartbeat_deadline(),
             self.untold_end_deadline(),
@@ -82,6 +84,9 @@ impl Connection {
         }
         self.strand.armed = std::mem::replace(&mut self.strand.armed_before, Duration::MAX);
         self.strand.retry_at.take_if(|at| *at <= cx.now);
+        if let Some(cold) = &mut self.strand.cold {
+            cold.paused_until.take_if(|at| *at <= cx.now);
+        }
         if self.strand.phase.until().is_some_and(|at| at <= cx.now) {
             self.on_phase_deadline(cx);
         }

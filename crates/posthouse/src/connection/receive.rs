@@ -15,6 +15,7 @@ use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::RequestError;
 use crate::id::Operation;
 use crate::message::Message;
+use crate::pace::REJECTION;
 use crate::responder::Responder;
 use crate::shared::ReceiveStrategy;
 
@@ -396,7 +397,7 @@ impl Strand {
             let _ = self.append(&mut cx.worker.free_list, |tail| {
                 posthouse_wire::encode_reply(id, ReplyStatus::Refused, 0, refusal, limit, tail)
             });
-            self.count_reply();
+            self.count_reply(cx, REJECTION);
             return;
         }
         open.insert(id);

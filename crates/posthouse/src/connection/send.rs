@@ -63,7 +63,7 @@ impl Connection {
         let refused = strand.publish(cx);
         let low = cx.shared.tuning.queue_low_bytes;
         let is_low = strand.output.message_bytes() <= low && strand.replies < MAX_REPLIES;
-        if !(strand.over_high || refused) || !is_low {
+        if !(strand.over_high || refused) || !is_low || strand.is_paced() {
             return false;
         }
         strand.over_high = false;
@@ -218,9 +218,11 @@ impl Strand {
         }
     }
 
-    /// Counts a queued reply of the protocol. An accepted peer that reads none of many replies is
-    /// not read. A connecting side continues to read its server, so it closes at twice the number.
-    pub(crate) fn count_reply(&mut self) {
+    /// Counts a queued reply of the protocol, and the units of work that it stands for. An accepted
+    /// peer that reads none of many replies is not read. A connecting side continues to read its
+    /// server, so it closes at twice the number.
+    pub(crate) fn count_reply(&mut self, cx: &Context<'_>, units: u64) {
+        self.count_work(cx, units);
         self.replies = self.replies.saturating_add(1);
         if self.replies >= MAX_REPLIES {
             self.over_high = true;
@@ -230,6 +232,24 @@ impl Strand {
             let reason = DisconnectReason::new(DisconnectKind::QueueFull, text);
             self.request_close(Close::abort(), reason);
         }
+    }
+
+    /// Counts work that moves nothing. An accepted peer whose address causes too much of it is not
+    /// read for a while.
+    pub(crate) fn count_work(&mut self, cx: &Context<'_>, units: u64) {
+        let Some(peer) = self.stats.as_ref().map(|stats| stats.peer) else { return };
+        if self.connects() {
+            return;
+        }
+        if let Some(until) = cx.shared.pace.count(cx.shared.prefix_of(peer), units, cx.now) {
+            cx.shared.stats.rejection_pauses.add(u64::from(!self.over_high));
+            self.over_high = true;
+            self.cold().paused_until = Some(until);
+        }
+    }
+
+    fn is_paced(&self) -> bool {
+        self.cold.as_ref().is_some_and(|cold| cold.paused_until.is_some())
     }
 
     /// Handles a queue over its high mark. An accepted peer is not read then. A connecting side

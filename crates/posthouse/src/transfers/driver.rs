@@ -36,6 +36,7 @@ use crate::connection::{Context, Strand};
 use crate::directory::Directory;
 use crate::id::{FileSequence, Operation};
 use crate::output::Output;
+use crate::pace::REJECTION;
 use crate::transfer::{
     FileList, FinishedTransfer, Reject, TransferError, TransferErrorKind, TransferHandle,
 };
@@ -188,7 +189,7 @@ impl Strand {
 
     fn refuse(&mut self, cx: &mut Context<'_>, id: u32, code: u16, text: &str) {
         self.send_frame(cx, TransferFrame::Abort { id, code, text: text.as_bytes() });
-        self.count_reply();
+        self.count_reply(cx, REJECTION);
     }
 
     /// Reports the end of a transfer to the handler.

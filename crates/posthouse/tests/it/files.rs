@@ -17,6 +17,7 @@ mod listings;
 mod memory;
 mod names;
 mod odd_frames;
+mod pace;
 mod resuming;
 mod sending;
 mod unaccepted;

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use posthouse_wire::{EndCause, Tell, TransferFailure};
 
-use super::table::{Life, TransferState};
+use super::table::{Life, Side, TransferState};
 use crate::connection::{Context, Strand};
+use crate::pace::FAILED_TRANSFER;
 use crate::transfer::{TransferError, TransferErrorKind};
 
 impl Strand {
@@ -138,6 +139,13 @@ impl Strand {
                 transfers.withdraw(slot);
             }
             TransferState::Orphaned => {}
+        }
+    }
+
+    /// Counts the work for a transfer that the peer began and that has failed.
+    pub(super) fn count_failed(&mut self, cx: &Context<'_>, slot: u8, has_failed: bool) {
+        if has_failed && self.transfers().transfer(slot).begun_by == Side::Peer {
+            self.count_work(cx, FAILED_TRANSFER);
         }
     }
 

@@ -7,6 +7,7 @@ use super::ListTask;
 use super::table::{PendingList, Side, TransferState};
 use super::walking::Purpose;
 use crate::connection::{Context, Strand};
+use crate::pace::{LISTED_BYTES_PER_UNIT, PASSED_NAMES_PER_UNIT, REJECTION};
 use crate::transfer::{FileEntry, FileList, TransferError, TransferErrorKind};
 use crate::transfers::walks::Snapshot;
 
@@ -93,15 +94,19 @@ impl Strand {
         let mut last = None;
         for (page, entries) in pages.enumerate() {
             let more = snapshot.more || page + 1 < count;
+            let before = self.output.queued_bytes();
             let listed = self.append(&mut cx.worker.free_list, |tail| {
                 posthouse_wire::encode_listed(id, more, entries.iter().map(entry), max, tail)
             });
             if listed.is_some() {
-                self.count_reply();
+                let bytes = self.output.queued_bytes() - before;
+                let units = bytes.div_ceil(LISTED_BYTES_PER_UNIT);
+                self.count_reply(cx, units as u64);
                 return true;
             }
             // An answer can show none of these, and an empty one would mean the end.
             *passed += entries.len();
+            self.count_work(cx, entries.len().div_ceil(PASSED_NAMES_PER_UNIT) as u64);
             last = entries.last();
             if *passed >= MAX_PASSED {
                 let text =
@@ -118,7 +123,7 @@ impl Strand {
         self.append(&mut cx.worker.free_list, |tail| {
             posthouse_wire::encode_listed(id, false, [], max, tail)
         });
-        self.count_reply();
+        self.count_reply(cx, REJECTION);
         true
     }
 }

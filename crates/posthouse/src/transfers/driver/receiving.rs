@@ -351,6 +351,7 @@ impl Strand {
             ReceiverEvent::Moved(bytes) => progress.set_moved(bytes),
             ReceiverEvent::ResumedFrom(bytes) => progress.set_resumed_from(bytes),
             ReceiverEvent::Ended { result, tell } => {
+                self.count_failed(cx, slot, result.is_err());
                 let id = self.transfers().withdraw(slot);
                 let result = result.map_err(|failure| {
                     let failure = self.refuse_replacement(slot, failure);

@@ -323,6 +323,7 @@ impl Strand {
             }
             SenderEvent::Ended { result, tell } => (result, tell),
         };
+        self.count_failed(cx, slot, result.is_err());
         let id = self.transfers().withdraw(slot);
         let sending = self.transfers().sending(slot);
         let progress = sending.progress.clone();

@@ -1,0 +1,104 @@
+//! An address that causes rejections, failed transfers or listings without end is read more slowly:
+//! T28 and T29. Nothing is lost.
+
+use std::time::Duration;
+
+use posthouse::Endpoint;
+
+use super::file_handler::{FileHandler, serve_with};
+use super::frames::{ABORT, GET, LIST, LISTED, OFFER, greet, numbered, offer};
+use crate::harness::{Harness, Options, in_simulation};
+use crate::raw::Raw;
+
+/// The address may cause this number of rejections per second, and four times as many at once.
+fn options(harness: &Harness<'_>, per_second: u64) -> Options {
+    harness.options().with(|o| {
+        o.endpoint.max_rejections_per_second = per_second;
+        o.connection.heartbeat_ms = 0;
+    })
+}
+
+fn peer_from(harness: &Harness<'_>, server: &Endpoint<FileHandler>, host: u8) -> Raw {
+    let address = server.addresses()[0].to_string();
+    let stream = harness.world().dial_from([10, 66, 0, host].into(), &address);
+    let mut raw = Raw::simulated(stream);
+    greet(harness, &mut raw);
+    raw
+}
+
+/// Waits for this number of frames of a kind for each peer. Returns the time that it took.
+fn answers(harness: &Harness<'_>, raws: &mut [Raw], kind: u8, count: usize) -> Duration {
+    let begun = harness.world().now();
+    for raw in raws {
+        for _ in 0..count {
+            while harness.read_frame(raw).0 != kind {}
+        }
+    }
+    harness.world().now() - begun
+}
+
+#[test]
+fn rejections_are_paced_for_each_address_and_each_is_sent() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        let (server, _) = serve_with(harness, &there.directory(), options(harness, 100));
+        let mut raws: Vec<Raw> = (0..3).map(|_| peer_from(harness, &server, 1)).collect();
+        let ids = || (0..600_u32).map(|n| 2 * n + 1);
+        for raw in &mut raws {
+            ids().for_each(|id| raw.send_frame(GET, &numbered(id, b"/")));
+        }
+        harness.wait_for("a pause", || server.stats().rejection_pauses > 0);
+        let mut other = [peer_from(harness, &server, 2)];
+        other[0].send_frame(GET, &numbered(1, b"/"));
+        let took = answers(harness, &mut other, ABORT, 1);
+        assert!(took < Duration::from_secs(1), "another address waited {took:?}");
+        // 1,800 rejections, of which 400 are free.
+        let took = answers(harness, &mut raws, ABORT, 600);
+        assert!((11..18).contains(&took.as_secs()), "{took:?}");
+        drop((raws, other));
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn failed_transfers_and_listings_count_as_rejections() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        (0..500).for_each(|n| there.write(&format!("{n:04}"), b"other"));
+        let (server, _) = serve_with(harness, &there.directory(), options(harness, 20));
+        // 40 failures of five units: of 200 units, 80 are free.
+        let mut raws = [peer_from(harness, &server, 1)];
+        let mut took = Duration::ZERO;
+        for n in 0..40 {
+            let name = format!("{n:04}");
+            raws[0].send_frame(OFFER, &offer(2 * n + 1, 9, name.as_bytes()));
+            took += answers(harness, &mut raws, ABORT, 1);
+        }
+        assert!((5..8).contains(&took.as_secs()), "{took:?}");
+        // 40 listings of 500 names, 13 KiB each: of 160 units, 80 are free.
+        let mut raws = [peer_from(harness, &server, 2)];
+        let mut took = Duration::ZERO;
+        for n in 0..40 {
+            raws[0].send_frame(LIST, &numbered(2 * n + 1, b""));
+            took += answers(harness, &mut raws, LISTED, 1);
+        }
+        assert!((3..8).contains(&took.as_secs()), "{took:?}");
+        drop(raws);
+        harness.end(&server);
+    });
+}
+
+#[test]
+fn without_a_limit_nothing_is_paced() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        let (server, _) = serve_with(harness, &there.directory(), options(harness, 0));
+        let mut raws = [peer_from(harness, &server, 1)];
+        (0..900_u32).for_each(|n| raws[0].send_frame(GET, &numbered(2 * n + 1, b"/")));
+        let took = answers(harness, &mut raws, ABORT, 900);
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert_eq!(server.stats().rejection_pauses, 0);
+        drop(raws);
+        harness.end(&server);
+    });
+}
