@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use posthouse_io::{Error, Failure, FileOp, FileOutcome};
-use posthouse_wire::{DiskOutcome, FileName, OpNumber, ReceiverOp};
+use posthouse_wire::{DiskError, DiskFailure, DiskOutcome, FileName, OpNumber, ReceiverOp};
 
 use super::receiving::amount_of;
 use super::table::TransferState;
@@ -18,6 +18,7 @@ use crate::directory::Directory;
 use crate::fair_budget::{FairBudget, Lease};
 use crate::quota::Amount;
 use crate::sync::Arc;
+use crate::transfer::{TransferError, TransferErrorKind};
 use crate::transfers::walks::{Arrival, LastCount, Reserved, Snapshot, WalkTime};
 
 /// The walks of a connection.
@@ -75,8 +76,10 @@ enum WalkKind {
     MakeRoom { missing: (u64, u64) },
 }
 
-/// The missing room if the directory could never hold the amount.
-const IMPOSSIBLE: (u64, u64) = (u64::MAX, u64::MAX);
+fn no_room(text: &str) -> DiskError<TransferError> {
+    let error = TransferError::here(TransferErrorKind::QuotaExceeded, text.to_owned());
+    DiskError { failure: DiskFailure::Other, error }
+}
 
 impl Purpose {
     /// Returns the number of the operation of a receiver that waits for the walk.
@@ -103,6 +106,16 @@ impl WalkQueue {
             self.waits_until = None;
         }
         Some(request.purpose)
+    }
+
+    /// Moves the first request of an offer to the front, if there is one.
+    fn pass_lists(&mut self) {
+        let is_of_offer = |request: &WalkRequest| request.purpose.receiver_op().is_some();
+        let Some(at @ 1..) = self.waiting.iter().position(is_of_offer) else { return };
+        let request = self.waiting.remove(at);
+        request.into_iter().for_each(|request| self.waiting.push_front(request));
+        self.place = None;
+        self.waits_until = None;
     }
 
     /// Returns whether the walk in flight is for this slot.
@@ -139,13 +152,18 @@ impl Strand {
         }
     }
 
-    /// Answers requests, and begins the next walk if it is this connection's turn. A peer that does
-    /// not read its answers loses its turn.
+    /// Answers requests, and begins the next walk if it is this connection's turn. The lists of a
+    /// peer that does not read its answers lose their turn. Its offers do not wait: they have a file
+    /// open.
     pub(super) fn run_walks(&mut self, cx: &mut Context<'_>) {
         while self.transfers().walks.running.is_none() {
             let is_held_up = self.is_over_high();
             let walks = &mut self.transfers().walks;
-            if is_held_up || walks.waiting.is_empty() {
+            if is_held_up {
+                walks.pass_lists();
+            }
+            let next = walks.waiting.front();
+            if next.is_none_or(|next| is_held_up && next.purpose.receiver_op().is_none()) {
                 walks.place = None;
                 walks.waits_until = None;
                 return;
@@ -181,23 +199,25 @@ impl Strand {
                 }
             }
             Purpose::Count { amount, .. } => {
+                let could_hold = directory.could_hold(*amount);
                 let serves = walks.last_count(directory, *arrival) == LastCount::Serves;
-                if !serves && directory.could_hold(*amount) {
+                if !serves && could_hold {
                     return false;
                 }
                 if let Some(request) = self.pop_request() {
-                    self.answer_receiver(cx, &request, Ok(DiskOutcome::Done));
+                    let impossible = || no_room("the file is larger than the whole quota");
+                    let result = could_hold.then_some(DiskOutcome::Done).ok_or_else(impossible);
+                    self.answer_receiver(cx, &request, result);
                 }
             }
             Purpose::MakeRoom { bytes, files, .. } => {
                 // If nothing is missing any more, the walk still counts the part of the request.
                 let missing = directory.missing_room(amount_of(*bytes, *files));
-                if missing != IMPOSSIBLE && !walks.lacks(directory, *arrival, cx.now, missing) {
+                if !walks.lacks(directory, *arrival, cx.now, missing) {
                     return false;
                 }
                 if let Some(request) = self.pop_request() {
-                    let error = disk_error(Error::new(Failure::NoSpace));
-                    self.answer_receiver(cx, &request, Err(error));
+                    self.answer_receiver(cx, &request, Err(no_room("")));
                 }
             }
         }

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use posthouse::Endpoint;
+use posthouse::sim::Faults;
 
 use super::file_handler::{FileHandler, serve_with};
-use super::frames::{ABORT, GET, LIST, LISTED, OFFER, greet, numbered, offer};
+use super::frames::{ABORT, GET, LIST, LISTED, OFFER, accepted, greet, numbered, offer};
 use crate::harness::{Harness, Options, in_simulation};
 use crate::raw::Raw;
 
@@ -84,6 +85,35 @@ fn failed_transfers_and_listings_count_as_rejections() {
         }
         assert!((3..8).contains(&took.as_secs()), "{took:?}");
         drop(raws);
+        harness.end(&server);
+    });
+}
+
+/// An offer has a file open until it is accepted or rejected. That does not wait for the end of the
+/// pause, nor for the lists before it.
+#[test]
+fn the_offers_of_a_peer_that_is_not_read_hold_up_nobody() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        there.write("large", &[7; 100]);
+        let quota = there.directory().with_quota(104, 10).expect("the files can be counted");
+        let options = options(harness, 20).with(|o| o.endpoint.max_open_files = 2);
+        let (server, _) = serve_with(harness, &quota, options);
+        let slow = Duration::from_millis(100);
+        let faults = Faults { immediate_ppm: 0, disk_delay: slow..=slow, ..Faults::none() };
+        harness.world().faults(faults);
+        let mut raw = peer_from(harness, &server, 1);
+        raw.send_frame(LIST, &numbered(1, b""));
+        raw.send_frame(OFFER, &offer(3, 5, b"no room"));
+        (2..300_u32).for_each(|n| raw.send_frame(GET, &numbered(2 * n + 1, b"/")));
+        harness.wait_for("a pause", || server.stats().rejection_pauses > 0);
+        let mut other = peer_from(harness, &server, 2);
+        let begun = harness.world().now();
+        other.send_frame(OFFER, &offer(1, 4, b"room"));
+        accepted(harness, &mut other);
+        let took = harness.world().now() - begun;
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        drop((raw, other));
         harness.end(&server);
     });
 }
