@@ -19,6 +19,9 @@ pub(crate) fn run(words: &[String]) -> Result {
     if has("--files") {
         return files(&root, &target, words);
     }
+    if has("--siege") {
+        return siege(&root, &target, words);
+    }
     let mut runner = Command::new(target.join("release/runner"));
     runner.current_dir(&root).args(words);
     if !has("--results") {
@@ -39,6 +42,12 @@ fn files(root: &Path, target: &Path, words: &[String]) -> Result {
         command.arg("--results").arg(root.join(RESULTS));
     }
     workspace::succeed(&mut command)
+}
+
+/// Measures an endpoint under attack. The result is printed, and written only with `--results`.
+fn siege(root: &Path, target: &Path, words: &[String]) -> Result {
+    let mut command = Command::new(target.join("release/siege"));
+    workspace::succeed(command.current_dir(root).args(words))
 }
 
 /// Returns the lints and the tests of the benchmark, which is a workspace of its own.

@@ -93,7 +93,8 @@ enum Chore {
     },
     /// Measure Posthouse next to hand-written servers and other runtimes
     ///
-    /// `bench --help` prints the arguments; with --files it compares several ways to send files.
+    /// `bench --help` prints the arguments; with --files it compares several ways to send files,
+    /// with --siege it attacks an endpoint.
     #[command(disable_help_flag = true)]
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
