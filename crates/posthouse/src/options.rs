@@ -257,8 +257,8 @@ options! {
         /// 0 to 1000000. A rejected request, offer or get counts as one, a transfer of the peer
         /// that fails as four more, a listing as one for each 4 KiB, and each 64 names that do not
         /// fit the frames of the peer as one. An address may use the rejections of four seconds at
-        /// once. A connection beyond that is not read for a quarter of a second or longer; nothing
-        /// is rejected because of it. 0: no limit.
+        /// once. An accepted connection beyond that is not read for a quarter of a second or
+        /// longer; nothing is rejected because of it. 0: no limit.
         pub max_rejections_per_second, with_max_rejections_per_second: u64 = 1_000,
             0_u64 => 1_000_000_u64;
         /// The time for connections to close gracefully in a shutdown, in ms. Connections that
