@@ -407,8 +407,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Transfer`] if the server rejects the request, or lists names that do not
-    /// ascend.
+    /// [`ClientError::Transfer`] if the server rejects the request, or lists names that are not in
+    /// ascending order.
     pub fn list(&self) -> Result<FileList, ClientError> {
         let mut all = FileList::default();
         loop {

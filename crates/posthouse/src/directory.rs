@@ -20,7 +20,8 @@ const _: () =
 /// verifies it, syncs it and links it to its final name. Linking never replaces another file. So a
 /// file is there whole or not at all. If a transfer is interrupted and the same file is offered
 /// again, the transfer resumes with the part file. Part files that have not changed for a week are
-/// removed. Part files that no transfer holds also give way when a quota has no room for an offer.
+/// removed. Part files that no transfer uses are also removed when a quota has no room for an
+/// offer.
 ///
 /// ```no_run
 /// use posthouse::Directory;
@@ -60,18 +61,20 @@ impl Directory {
         Ok(Self::without_quota(io))
     }
 
-    /// Sets the maximum total size and number of the files beneath the directory, unfinished files
-    /// included. An offered file that would exceed it is rejected before any of its bytes; until
-    /// then it may have an empty unfinished file. Without this call there is no limit. `u64::MAX`
-    /// bytes are no limit, either.
+    /// Sets the maximum total size and number of the files beneath the directory, part files
+    /// included. An offered file that would exceed a limit is rejected before any of its bytes are
+    /// sent; until then an empty part file for it may exist. Without this call there is no limit.
+    /// `u64::MAX` bytes are no limit, either.
     ///
-    /// The number of empty directories has a limit of its own, which is also `max_files`. All files
-    /// beneath the directory count. This call counts them. Before Posthouse rejects a file because
-    /// of the limit, it counts them again, and then removes unfinished files that no transfer
-    /// holds, the oldest first, as many as the offer needs. If all of them were not enough, it
-    /// removes none. An endpoint begins the next count of a directory at the earliest 1 s after the
-    /// last one, and ten times as long as that took, at most 30 s; until then offers that need it
-    /// wait, and share it. A file that is larger than the whole limit is rejected without a count.
+    /// The limits include all files beneath the directory, also those that Posthouse did not
+    /// receive. The number of empty directories has a limit of its own, which is also `max_files`.
+    /// This call counts the files. Before Posthouse rejects a file because of a limit, it counts
+    /// the files again, and then removes part files that no transfer uses, the oldest first, as
+    /// many as the offer needs. If even the removal of all of them would not make enough room, it
+    /// removes none. Between two counts of a directory an endpoint waits ten times as long as the
+    /// last count took, but at least 1 s and at most 30 s. Offers that need a count wait until
+    /// then, and share the next count. A file that is larger than the whole `max_bytes` is rejected
+    /// without a count.
     ///
     /// # Errors
     ///

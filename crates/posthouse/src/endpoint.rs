@@ -183,8 +183,8 @@ impl<H: Handler> Endpoint<H> {
     /// # Errors
     ///
     /// [`ListenError`] if the text is not an address, the address cannot be bound, an option is out
-    /// of its bounds, a key is combined with a framing other than native, a callback passes a host
-    /// name, or the endpoint shuts down.
+    /// of its bounds, a key is combined with a framing other than native, the address has a host
+    /// name and the call is made in a callback, or the endpoint shuts down.
     pub fn listen(&self, listener: impl Into<Listener>) -> Result<ListenerHandle, ListenError> {
         let listener = listener.into();
         let text = || listener.to_string();
@@ -272,7 +272,8 @@ impl<H: Handler> Endpoint<H> {
     /// # Errors
     ///
     /// [`ConnectError`] if the text is not an address, the endpoint has
-    /// [`max_connections`](EndpointOptions::max_connections) connections, an option is out of its
+    /// [`max_connections`](EndpointOptions::max_connections) connections and none of them can be
+    /// evicted (see [`max_unadmitted`](EndpointOptions::max_unadmitted)), an option is out of its
     /// bounds, the credential is longer than 1 KiB, or the endpoint shuts down. No callback follows
     /// then.
     pub fn connect(

@@ -31,8 +31,9 @@ pub enum SendError {
     #[error("not connected")]
     NotConnected,
     /// The send queue has no room for this message, because the peer reads too slowly.
-    /// [`Handler::writable`](crate::Handler::writable) is called when there is room again. The
-    /// bound is [`send_queue_bytes`](crate::ConnectionOptions::send_queue_bytes).
+    /// [`Handler::writable`](crate::Handler::writable) is called when the queue has fallen to its
+    /// low-water mark. The bound is
+    /// [`send_queue_bytes`](crate::ConnectionOptions::send_queue_bytes).
     #[error("the send queue is full ({queued_bytes} bytes): the peer reads too slowly")]
     QueueFull {
         /// The number of bytes in the queue.
@@ -185,7 +186,8 @@ pub enum ConnectError {
     /// The target's address could not be parsed.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// The endpoint has [`max_connections`](crate::EndpointOptions::max_connections) connections.
+    /// The endpoint has [`max_connections`](crate::EndpointOptions::max_connections) connections,
+    /// and none of them can be evicted.
     #[error("the endpoint has reached max_connections; close connections or raise it")]
     TooMany,
     /// The endpoint shuts down.
@@ -220,8 +222,9 @@ pub enum RequestError {
     TooMany,
 }
 
-/// The error of a call that would wait for ever, because a callback makes it and it waits for the
-/// end of the endpoint that runs the callback.
+/// The error of a blocking call in a callback: [`Endpoint::wait`](crate::Endpoint::wait), or a call
+/// of a [`Client`](crate::Client). The call could wait for ever, because the worker that runs the
+/// callback may be the one that must do the awaited work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a callback cannot wait for the end of its own endpoint: it would wait for itself")]
 pub struct WouldDeadlock;

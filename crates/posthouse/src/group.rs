@@ -15,8 +15,8 @@ use crate::sync::Arc;
 ///
 /// A connection joins and leaves in its own callbacks ([`Peer::join`](crate::Peer::join)), and
 /// leaves automatically when it ends. [`Endpoint::everyone`](crate::Endpoint::everyone) returns the
-/// group of all connections. A group has a name. The group exists as long as it has a handle or a
-/// member.
+/// group of all established connections. A group has a name. The group exists as long as it has a
+/// handle or a member.
 ///
 /// A message to a group is encoded once and queued for each member. A member whose send queue is
 /// full is closed; the others are not affected. The messages that one thread sends to a member, by

@@ -74,10 +74,12 @@ pub trait Handler: Sized + Send + Sync + 'static {
     /// is dropped after `disconnected`.
     type State: Default + Send + 'static;
 
-    /// Handles the beginning of a connection. Posthouse calls it once, before every other callback
-    /// of the connection. If a key is set, it calls it after the peer has proved that it knows the
-    /// key; if a hello is required, after the hello; otherwise as soon as the connection is
-    /// established.
+    /// Handles the beginning of a connection. Posthouse calls this once, before every other
+    /// callback of the connection. If a key is set, this is after the peer has proved that it knows
+    /// the key. If a hello is required, this is after the hello; a [`Target`](crate::Target) with
+    /// the native framing requires one, except with
+    /// [`without_hello`](crate::Target::without_hello). Otherwise this is as soon as the connection
+    /// is established.
     fn connected(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         let _ = peer;
         Ok(())

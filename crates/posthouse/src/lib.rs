@@ -1,5 +1,5 @@
-//! Posthouse: a client/server framework in the style of completion ports, in which the system
-//! reports operations that have ended.
+//! Posthouse, a client/server framework in the style of completion ports: the operating system
+//! reports each operation when it has completed.
 //!
 //! Write a [`Handler`]; an [`Endpoint`] carries many thousands of peers on a few threads and gives
 //! each peer ordered messages, requests, files, groups, timers, limits and a clean end.
@@ -25,8 +25,8 @@
 //!
 //! The compiler enforces many of Posthouse's promises through the types. Only a callback of a
 //! connection, which gets a [`Peer`], can reach the connection's state. A payload is borrowed, so
-//! nothing is copied unless you copy it. A [`PeerId`] is never reused. The simulation tests the
-//! other promises, and it can test your handler: see [`sim`].
+//! nothing is copied unless you copy it. The simulation tests the promises that the compiler cannot
+//! enforce, and it can test your handler: see [`sim`]. At run time, a [`PeerId`] is never reused.
 //!
 //! # Where to look
 //!
@@ -49,9 +49,10 @@
 //! - **strand**: the right to touch a connection's state. One worker at a time has it, so the
 //!   callbacks of a connection run one after the other, in the order of their events. Code that has
 //!   a `&mut Peer` runs on that connection's strand.
-//! - **post**: a message, task, close or answer that another thread hands to a connection. Posts
-//!   wait until a worker of their lane takes them. If as many as [`max_posts`](Tuning::max_posts)
-//!   wait, further calls return `Busy`.
+//! - **post**: a message, task, close or answer that is handed to a connection by a call on an
+//!   [`Endpoint`], a [`Group`] or an owned responder, from any thread or callback. Posts wait until
+//!   a worker of their lane takes them. If as many as [`max_posts`](Tuning::max_posts) wait, a
+//!   further message, task or close fails with `Busy`.
 //! - **hello**: the first frame of each side in the protocol of Posthouse (native framing only).
 //!   Requests, heartbeats and file transfers need a hello of both sides. A *plain* peer sends none.
 //! - **job**: long work that must not run in a callback. There are no job workers yet: use threads

@@ -68,9 +68,10 @@ impl Listener {
         self
     }
 
-    /// Sets a record layer for every connection of the listener. This method is not part of the
-    /// stable interface. Encryption will use it. The tests use it to set a record layer that cuts
-    /// the stream at random.
+    /// Sets a record layer (a layer between the framing and the socket, such as TLS records) for
+    /// every connection of the listener. This method is not part of the stable interface.
+    /// Encryption will use it. The tests use it to set a record layer that cuts the stream at
+    /// random.
     #[doc(hidden)]
     #[must_use]
     pub fn record_layer(mut self, make: impl MakeRecordLayer + 'static) -> Self {

@@ -150,8 +150,8 @@ pub enum ReadMode {
     /// number of connections.
     #[default]
     ZeroByte,
-    /// Each waiting receive has a buffer. A connection has `pending_reads` waiting receives. Suits
-    /// the highest throughput.
+    /// Each waiting receive has a buffer. In the shared layout a connection has `pending_reads`
+    /// waiting receives, in the pinned layout one. Suits the highest throughput.
     Pending,
 }
 
@@ -194,60 +194,71 @@ options! {
         /// with "iocp", pinned with the others).
         pub layout, with_layout: Layout = Layout::Auto;
         /// The maximum number of connections at the same time, accepted and outgoing, 1 to 1000000.
-        /// If the endpoint has that many, a further accepted peer takes the place of one that is
-        /// not admitted (see max_unadmitted); if there is none, it is reset, counted as refused and
-        /// logged. A further connect fails. An idle connection takes about 600 bytes.
+        /// If the endpoint has that many, a further accepted peer or a further connect takes the
+        /// place of an accepted peer that is not admitted: the oldest of the address that has the
+        /// most of them (see max_unadmitted). If no peer can lose its place, the further peer is
+        /// reset, counted as refused and logged; a further connect fails. An idle connection takes
+        /// about 600 bytes.
         pub max_connections, with_max_connections: usize = 16_384, 1_u64 => MAX_CONNECTIONS;
         /// The maximum number of accepted connections from one address, over all listeners
         /// together. An address is an IPv4 address, or the first ipv6_prefix_bits bits of an IPv6
         /// address. If an address has that many, a further peer from it takes the place of the
-        /// oldest that is not admitted; if there is none, it is reset, counted as refused and
-        /// logged. Loopback addresses are exempt. 0: no limit.
+        /// oldest peer of the same address that is not admitted. If no peer of the address can lose
+        /// its place, the further peer is reset, counted as refused and logged. Loopback addresses
+        /// are exempt. 0: no limit.
         pub max_connections_per_address, with_max_connections_per_address: usize = 64;
-        /// The maximum number of accepted connections that are not admitted: the peer has not
-        /// proved the key, sent a required hello or completed the handshake of a record layer, or
-        /// the handler has not admitted it. Less than max_connections; 0: half of that. Over it the
-        /// address with the most of them loses its oldest, which is reset, counted as evicted and
-        /// logged (an address is as in max_connections_per_address; here loopback addresses count,
-        /// too). Each takes about 200 bytes more than another idle connection, and up to 16 KiB for
-        /// a partly received frame. Beside them, evicted connections may still be ending: at most
-        /// max_unadmitted of them, or 1024 if that is more.
+        /// The maximum number of accepted connections that are not admitted. A connection is not
+        /// admitted as long as a required step is missing: the peer's proof that it knows the key,
+        /// its hello, the handshake of a record layer, or the admission by the handler. The value
+        /// must be less than max_connections; 0 means half of max_connections. If a further peer
+        /// exceeds this maximum, the address with the most unadmitted connections loses the oldest
+        /// of them, which is reset, counted as evicted and logged. (An address is as in
+        /// max_connections_per_address, but here loopback addresses are not exempt.) An unadmitted
+        /// connection takes about 200 bytes more than another idle connection, and up to 16 KiB for
+        /// a partly received frame. In addition, evicted connections that have not ended yet may
+        /// exist: at most max_unadmitted or 1024, whichever is more.
         pub max_unadmitted, with_max_unadmitted: usize = 0;
-        /// The number of leading bits that IPv6 peers have in common if limits count them as one
-        /// address, 32 to 128. 64: the range of addresses that a network assigns to one host. With
-        /// more bits such a host can get around every limit per address, because it counts as many
-        /// addresses; with fewer bits several hosts count as one address and share its limit. An
-        /// IPv4 address counts alone, also if it is mapped into IPv6 (::ffff:192.0.2.1).
+        /// The number of leading bits of an IPv6 address that limits compare, 32 to 128. Every
+        /// limit per address counts the IPv6 peers whose addresses begin with the same bits as one
+        /// address. 64: the range of addresses that a network assigns to one host. With more bits
+        /// such a host can get around every limit per address, because it counts as many addresses;
+        /// with fewer bits several hosts count as one address and share its limit. An IPv4 address
+        /// counts alone, also if it is mapped into IPv6 (::ffff:192.0.2.1).
         pub ipv6_prefix_bits, with_ipv6_prefix_bits: u32 = 64, 32_u64 => 128_u64;
         /// The maximum number of bytes that partly received frames of all connections may hold
         /// together. If a frame would exceed this maximum, its connection is closed.
         pub assembly_bytes, with_assembly_bytes: usize = 256 * 1024 * 1024, 1_u64 => MAX_BYTES;
-        /// The maximum number of bytes that the transfers of all connections use: an eighth of it
-        /// for the names of listed directories, half of the rest for bytes that were read from
-        /// files, to be sent or compared, and half for bytes that peers have been permitted to send
-        /// and that are not written to the disk yet. One address (see ipv6_prefix_bits) gets at
-        /// most a quarter of each half. A transfer that finds no memory waits for its turn;
-        /// meanwhile Posthouse tells the peer that the transfer is still active. If nobody gets a
-        /// turn, a transfer that moves fewer bytes in two minutes than it holds (at least 1 MiB)
-        /// ends as busy. The same holds for max_open_files. A directory whose names (about 80 bytes
-        /// a file) take more than half of the eighth is read again for each part of that size.
+        /// The maximum number of bytes that the transfers of all connections use. An eighth is for
+        /// the names of listed directories. The rest has two halves: one for bytes that were read
+        /// from files and will be sent or compared, the other for bytes that peers may send and
+        /// that are not written to the disk yet. One address (see ipv6_prefix_bits) gets at most a
+        /// quarter of each half. A transfer that finds no memory waits for its turn; meanwhile
+        /// Posthouse tells the peer that the transfer is still active. If none of the waiting
+        /// transfers gets its turn for 10 s, slow transfers that hold memory fail with
+        /// TransferErrorKind::Busy. A transfer is slow if it waits for its peer and the transfers
+        /// of its connection have moved, in two minutes, fewer bytes than they hold, or fewer than
+        /// 1 MiB if they hold less. Slow transfers that hold open files fail in the same way if
+        /// others wait for a place in max_open_files. The names of a directory take about 80 bytes
+        /// a file. If they take more than a sixteenth of file_memory_bytes, the directory is read
+        /// again for each part of that size.
         pub file_memory_bytes, with_file_memory_bytes: usize =
             256 * 1024 * 1024, 1_u64 => MAX_BYTES;
         /// The maximum number of files that the transfers of all connections have open at the same
         /// time, half of them to send and half to receive: 2 to 1000000 (1 counts as 2). One
         /// address (see ipv6_prefix_bits) gets at most a quarter of each half. A file that was
         /// offered is not open until the peer accepts it. A transfer that finds no place waits for
-        /// its turn, and its peer is told that it works. 0: on Linux what the limit of descriptors
-        /// of the process (`ulimit -n`, at the start of the endpoint) leaves beside max_connections
-        /// and the completion port, at least a quarter of that limit, at most 65536; elsewhere
-        /// 16384. An open file takes a descriptor, and less than 1 KiB.
+        /// its turn; meanwhile Posthouse tells the peer that the transfer is still active. 0: on
+        /// Linux, the file descriptor limit of the process (`ulimit -n`, when the endpoint starts)
+        /// less the descriptors for max_connections, evicted connections and the completion port,
+        /// but at least a quarter of the file descriptor limit and at most 65536; elsewhere 16384.
+        /// An open file takes a descriptor, and less than 1 KiB.
         pub max_open_files, with_max_open_files: usize = 0, 0_u64 => MAX_CONNECTIONS;
         /// The number of rejections per second that each address (see ipv6_prefix_bits) may cause:
         /// 0 to 1000000. A rejected request, offer or get counts as one, a transfer of the peer
         /// that fails as four more, a listing as one for each 4 KiB, and each 64 names that do not
         /// fit the frames of the peer as one. An address may use the rejections of four seconds at
-        /// once. A connection beyond that is not read for a quarter of a second or longer; nothing
-        /// is rejected because of it. 0: no limit.
+        /// once. An accepted connection beyond that is not read for a quarter of a second or
+        /// longer; nothing is rejected because of it. 0: no limit.
         pub max_rejections_per_second, with_max_rejections_per_second: u64 = 1_000,
             0_u64 => 1_000_000_u64;
         /// The time for connections to close gracefully in a shutdown, in ms. Connections that
@@ -273,9 +284,9 @@ options! {
     /// ```
     pub struct ConnectionOptions {
         /// The maximum payload of a message from a peer, in bytes, 64 to 16777214. A larger frame
-        /// closes the connection when its header arrives, before memory is allocated. It is also
-        /// the maximum payload of a message to a peer, if the peer has not announced a maximum of
-        /// its own in a hello.
+        /// closes the connection when its header arrives, before memory is allocated. This option
+        /// is also the maximum payload of a message to a peer, if the peer has not announced a
+        /// maximum of its own in a hello.
         pub max_frame_bytes, with_max_frame_bytes: usize = 1024 * 1024,
             posthouse_wire::MIN_PEER_PAYLOAD_BYTES => posthouse_wire::MAX_PAYLOAD_BYTES;
         /// The maximum number of bytes queued for the peer. If a message would exceed it, a send
@@ -293,9 +304,11 @@ options! {
         /// The time for an accepted peer to send its first message, in ms. After this time the
         /// connection is closed. 0: no limit.
         pub first_message_timeout_ms, with_first_message_timeout_ms: u64 = 0, 0_u64 => DAY_MS;
-        /// The time of silence after which this side sends a ping to a peer with hello, in ms, at
-        /// least 10. After two and a half times as long a silence the connection is closed. 0: no
-        /// pings, and silence closes no connection.
+        /// The time of silence after which this side sends a ping to a peer with hello, in ms: 0,
+        /// or at least 10. If the silence lasts two and a half times as long, the connection is
+        /// closed. 0: no pings, and Posthouse does not close a connection because of silence. This
+        /// option does not change TCP keep-alive, by which the system notices after 25 s that a
+        /// peer, with or without hello, has vanished.
         pub heartbeat_ms, with_heartbeat_ms: u64 = 10_000, 0_u64 => DAY_MS;
         /// The maximum time from the first to the last byte of a frame, in ms. After 5 s the mean
         /// rate of the frame must also be at least 240 bytes per second. The connection of a slower
@@ -303,7 +316,9 @@ options! {
         pub frame_timeout_ms, with_frame_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
         /// The time over which Posthouse measures how fast a peer takes its output, in ms. If a
         /// peer takes, on average over this time, less than 240 bytes per second from its queue,
-        /// its connection is closed.
+        /// its connection is closed. Windows reports a send only when the peer has taken all of it.
+        /// So on Windows a peer may have to take up to 64 KiB in this time, or up to 256 KiB of a
+        /// file that Windows sends by itself.
         pub stall_timeout_ms, with_stall_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
         /// The time to establish an outgoing connection, including look-up and hello, in ms. After
         /// this time the attempt has failed.
@@ -312,25 +327,28 @@ options! {
         /// end its side. After this time the connection is reset. It is also the time for a
         /// required hello.
         pub close_timeout_ms, with_close_timeout_ms: u64 = 5_000, 1_u64 => DAY_MS;
-        /// The time after which the connection of a peer that has ended its stream is closed
-        /// although this side does not read (paused reading, a full send queue), in ms. If a
-        /// request of the peer is unanswered when the peer ends its stream, the time begins only
-        /// with the answer; but ten times this time after this side has learned of the end of the
-        /// stream, the connection is closed in any case. 0: only when reading resumes. A reset
-        /// closes the connection at once.
+        /// The maximum time, in ms, for which a connection stays open after the peer has ended its
+        /// stream while this side does not read (paused reading, a full send queue). After this
+        /// time the connection is closed, even if messages have not been read. The time begins when
+        /// this side learns of the end of the stream. If the peer then still waits for the answer
+        /// to a request or for the confirmation of a file, the time begins only with that; but the
+        /// connection is closed at the latest ten times this time after this side has learned of
+        /// the end of the stream. 0: no limit; the end takes effect only when reading resumes. A
+        /// reset closes the connection at once.
         pub paused_end_timeout_ms, with_paused_end_timeout_ms: u64 = 60_000, 0_u64 => DAY_MS;
         /// The maximum number of requests that wait for their replies, in each direction. If that
         /// many wait, a further request fails at once: this side's request with
         /// RequestError::TooMany; the peer's request is rejected. A waiting request takes about 100
         /// bytes.
         pub max_requests, with_max_requests: usize = 1024, 0_u64 => 1_000_000_u64;
-        /// The maximum number of file transfers that each side can have begun at the same time on
-        /// the connection, 0 to 100. Further transfers that this side begins wait; those that the
-        /// peer begins are rejected as busy. 0: the peer can begin none, and this side can begin
-        /// one at a time.
+        /// The maximum number of active file transfers on the connection, 0 to 100, counted
+        /// separately for those that each side has begun. Further transfers that this side begins
+        /// wait; those that the peer begins are rejected as busy. 0: the peer can begin none, and
+        /// this side can begin one at a time.
         pub max_transfers, with_max_transfers: usize = 16, 0_u64 => 100_u64;
         /// The idle time-out of file transfers, in ms. If the peer sends no frame of any transfer
-        /// for this time, the transfers that wait for it are cancelled.
+        /// for this time, the transfers that wait for the peer fail with
+        /// TransferErrorKind::Expired.
         pub transfer_timeout_ms, with_transfer_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
     }
 }
@@ -340,7 +358,8 @@ options! {
     /// before and after the change.
     pub struct Tuning {
         /// The number of pending receives on a connection, 1 to 32. It has an effect in the shared
-        /// layout only: the pinned layout has one continuous receive.
+        /// layout only: in the pinned layout a connection has one receive, which can complete many
+        /// times (a multishot receive).
         pub pending_reads, with_pending_reads: usize = 1, 1_u64 => 32_u64;
         /// The way in which waiting receives hold memory, on Windows only: "zero-byte" (a receive
         /// has no buffer until data arrives) or "pending" (each receive has a buffer from the
@@ -356,8 +375,9 @@ options! {
         /// longer, Posthouse does not read from the peer until the queue is below queue_low_bytes.
         /// If send_queue_bytes is smaller than this option, the mark is send_queue_bytes.
         pub queue_high_bytes, with_queue_high_bytes: usize = 256 * 1024, 1_u64 => MAX_BYTES;
-        /// The low-water mark of a send queue, in bytes, at most queue_high_bytes. When the queue
-        /// is below the mark, Posthouse reads from the peer again and calls Handler::writable.
+        /// The low-water mark of a send queue, in bytes, at most queue_high_bytes. When a queue
+        /// that was longer than queue_high_bytes, or that has rejected a message, falls to this
+        /// mark, Posthouse reads from the peer again and calls Handler::writable once.
         pub queue_low_bytes, with_queue_low_bytes: usize = 64 * 1024;
         /// The maximum number of messages of one connection that a worker handles before it serves
         /// other connections.
@@ -365,8 +385,9 @@ options! {
         /// The maximum number of bytes of one connection that a worker handles before it serves
         /// other connections.
         pub turn_bytes, with_turn_bytes: usize = 64 * 1024, 1_u64 => MAX_BYTES;
-        /// The maximum number of posts (messages and tasks from other threads) that wait, for each
-        /// I/O worker in the pinned layout, for each connection in the shared layout. If that many
+        /// The maximum number of posts (messages, tasks, closes and answers that calls on an
+        /// Endpoint, a Group or an owned responder hand to connections) that wait, for each I/O
+        /// worker in the pinned layout, for each connection in the shared layout. If that many
         /// wait, Endpoint::send, run and others fail with Busy.
         pub max_posts, with_max_posts: usize = 65_536, 1_u64 => 1_u64 << 30;
         /// The maximum number of file bytes in one chunk frame, 1 KiB to 8 MiB. A message never

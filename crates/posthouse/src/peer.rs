@@ -231,7 +231,9 @@ impl<'a, H: Handler> Peer<'a, H> {
     /// Offers a file to the peer. The file is opened and read in the background, so the call does
     /// not block; [`Handler::transferred`] gets the result. If as many transfers as
     /// [`max_transfers`](crate::ConnectionOptions::max_transfers) are active, up to 4096 more wait
-    /// for their turn. The call has no effect on a connection that is closing.
+    /// for their turn; a further one fails with
+    /// [`TransferErrorKind::Busy`](crate::TransferErrorKind::Busy). The call has no effect on a
+    /// connection that is closing.
     ///
     /// ```
     /// # use posthouse::{Directory, Handler, Peer, Source};
@@ -266,12 +268,12 @@ impl<'a, H: Handler> Peer<'a, H> {
     }
 
     /// Requests a listing of the peer's files, and runs `then` with the first files whose names
-    /// follow `after`, in order. An empty `after` starts at the beginning. To get more, pass
-    /// [`FileList::next`] as `after` again; without it the list is complete. A page can have no
-    /// files although others follow.
+    /// follow `after`, in order. An empty `after` starts at the beginning. To get the next page,
+    /// pass [`FileList::next`] as `after`. If it is `None`, the list is complete. A page can have
+    /// no files although others follow.
     ///
     /// `then` gets [`TransferErrorKind::Protocol`](crate::TransferErrorKind::Protocol) if the names
-    /// do not ascend.
+    /// are not in ascending order.
     pub fn list_files(
         &mut self,
         after: &str,
@@ -293,9 +295,9 @@ impl<'a, H: Handler> Peer<'a, H> {
         self.output.push_command(TransferCommand::Cancel(transfer.clone()));
     }
 
-    /// Runs `then` on this connection's strand after this delay, unless the connection has ended.
-    /// A waiting timer costs about 100 bytes. It cannot be cancelled: let `then` check the state,
-    /// and do nothing if it is no longer needed.
+    /// Runs `then` on this connection's strand after this delay, unless the connection has ended. A
+    /// waiting timer costs about 100 bytes. The timer cannot be cancelled: let `then` check the
+    /// connection's state, and do nothing if its work is no longer needed.
     #[doc(alias = "timer")]
     pub fn after(
         &mut self,

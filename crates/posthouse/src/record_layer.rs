@@ -9,7 +9,9 @@ use crate::sync::Arc;
 
 pub use cut::CutRecords;
 
-/// Turns the bytes of one connection into records and back. It does no I/O and reads no clock.
+/// A layer between a connection and its socket. It packs the outgoing bytes into records (blocks
+/// that it can encrypt, as TLS does) and unpacks the received records. It does no I/O and reads no
+/// clock.
 ///
 /// The connection passes received bytes to the layer and sends the layer's records. The code above
 /// the layer sees plain bytes only.

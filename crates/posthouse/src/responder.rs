@@ -140,7 +140,7 @@ impl<'a> Responder<'a> {
 /// [`Responder::take`] returns it.
 ///
 /// It does not keep the endpoint running or the connection open. Dropping it rejects the request.
-/// It takes about 40 bytes, and its connection 8 more. A connection can have at most
+/// It takes about 40 bytes itself, and 8 bytes in its connection. A connection can have at most
 /// [`max_requests`](crate::ConnectionOptions::max_requests) unanswered requests. Posthouse reserves
 /// room for a rejection when the request arrives, so a rejection never fails because the send queue
 /// is full.

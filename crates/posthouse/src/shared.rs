@@ -37,7 +37,7 @@ const ABANDON_GRACE: Duration = Duration::from_secs(10);
 /// The way in which connections receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReceiveStrategy {
-    /// One continuous receive, in the pinned layout.
+    /// One multishot receive, in the pinned layout.
     Stream,
     /// This number of pending receives, in the shared layout.
     Once(u8),

@@ -62,7 +62,7 @@ pub struct Stats {
     /// The current number of accepted connections that are not admitted; see
     /// [`max_unadmitted`](crate::EndpointOptions::max_unadmitted).
     pub unadmitted: usize,
-    /// The number of accepted peers.
+    /// The number of accepted peers that got a place, so without the refused ones.
     pub accepted: u64,
     /// The number of peers that were reset because of a limit (`max_connections`,
     /// `max_connections_per_address`), or because the listener was stopped or the endpoint shut
@@ -79,10 +79,15 @@ pub struct Stats {
     pub connected: u64,
     /// The number of calls of `disconnected`.
     pub disconnected: u64,
-    /// The number of connections that ended before `connected`.
+    /// The number of connections, outgoing and accepted, that ended before `connected` was called,
+    /// for example because the target was unreachable, or because the peer was evicted or sent no
+    /// hello in time.
     pub unreachable: u64,
-    /// The number of connections that ended by the peer's fault: it reset the connection, broke the
-    /// protocol, was too slow or went silent.
+    /// The number of connections whose [`fault`](DisconnectReason::fault) is [`Fault::Peer`],
+    /// except those that the peer ended ([`DisconnectKind::Ended`](crate::DisconnectKind::Ended)).
+    /// Such a peer reset the connection, broke the protocol, was not admitted, was too slow, did
+    /// not read or went silent. A close with [`Close::peer_fault`](crate::Close::peer_fault)
+    /// counts, too.
     pub peer_faults: u64,
     /// The number of callbacks that panicked.
     pub panics: u64,
@@ -93,7 +98,7 @@ pub struct Stats {
     /// The number of operations that were submitted again because the system lacked resources.
     pub shortages: u64,
     /// The number of times that a listener stopped accepting for a while because of a shortage, for
-    /// example of descriptors.
+    /// example of file descriptors.
     pub accept_pauses: u64,
     /// The number of group messages that a member did not get, because its framing cannot carry
     /// the message or its peer accepts no frame of that size.
@@ -105,23 +110,23 @@ pub struct Stats {
     /// The number of file bytes that the system sent by itself (sendfile, TransmitFile). Posthouse
     /// did not read these bytes, because it knew the hashes of the files.
     pub sendfile_bytes: u64,
-    /// The number of walks of directories: to list the files for peers, to count them for a quota,
-    /// or to remove expired parts. Requests share walks.
+    /// The number of times that Posthouse read a whole directory tree, or a part of it: to list its
+    /// files for peers, to count them for a quota, or to remove expired part files. Several
+    /// listings and offers can share one such reading.
     pub walks: u64,
     /// The number of bytes that partly received frames hold.
     pub assembly_bytes: usize,
-    /// The number of bytes of memory that transfers and lists of files use, or have promised to
-    /// their peers;
-    /// see [`file_memory_bytes`](crate::EndpointOptions::file_memory_bytes).
+    /// The number of bytes that transfers and lists of files hold in memory, or have permitted
+    /// their peers to send; see [`file_memory_bytes`](crate::EndpointOptions::file_memory_bytes).
     pub file_memory_bytes: u64,
     /// The number of files that transfers have open, or are about to open; see
     /// [`max_open_files`](crate::EndpointOptions::max_open_files).
     pub open_files: u64,
     /// The number of operations submitted to the completion port.
     pub operations_submitted: u64,
-    /// The number of completed operations. At rest it equals the number of submitted ones. After
-    /// the end of the endpoint the difference is the number of leaked operations: file operations
-    /// on a disk that hangs, or look-ups.
+    /// The number of completed operations. When no operation is in flight, it equals the number of
+    /// submitted ones. After the end of the endpoint the difference is the number of leaked
+    /// operations: file operations on a disk that hangs, or look-ups.
     pub operations_completed: u64,
     /// The number of open sockets and listeners.
     pub sockets: usize,

@@ -71,7 +71,7 @@ impl<'a> Offer<'a> {
     }
 
     /// Returns the random number that names the delivery of this file. It is the same in every
-    /// attempt of the sender. `None` if the peer sent none.
+    /// attempt if the sender has set it with [`Source::delivery_id`]. `None` if the peer sent none.
     pub fn delivery_id(&self) -> Option<DeliveryId> {
         self.facts.delivery_id
     }
@@ -317,7 +317,9 @@ impl FinishedTransfer {
     }
 }
 
-/// The reason why a transfer failed. The receiver keeps the received part for the next attempt.
+/// The reason why a transfer failed. The receiver keeps the received part for the next attempt,
+/// with three exceptions: the hash of the part was wrong, the sender reported that the file changed
+/// ([`TransferErrorKind::Changed`]), or another file got the name.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TransferError {
     kind: TransferErrorKind,
@@ -366,9 +368,9 @@ pub enum TransferErrorKind {
     /// The file was replaced by another one of the same size and time while it was sent, or its
     /// permissions changed. The receiver keeps its bytes for the next attempt.
     Replaced,
-    /// A file of that name with other content exists. The sender permits that the offered file
-    /// replaces it ([`Offer::may_replace`]), and the receiver does not. (Without that permission of
-    /// the sender the error is [`Exists`](Self::Exists).)
+    /// The receiver has a file of the same name with other content. The sender permits the offered
+    /// file to replace it ([`Offer::may_replace`]), but the receiver does not. (Without that
+    /// permission of the sender the error is [`Exists`](Self::Exists).)
     MayNotReplace,
     /// The peer broke the transfer protocol.
     Protocol,
@@ -464,7 +466,8 @@ impl TransferError {
         self.by_peer
     }
 
-    /// Returns whether the same attempt may succeed within a short time without any change.
+    /// Returns whether another attempt may succeed soon, although nobody changes anything (a file,
+    /// a permission, an option).
     pub fn is_passing(&self) -> bool {
         use TransferErrorKind as Kind;
         matches!(
@@ -478,8 +481,8 @@ impl TransferError {
         )
     }
 
-    /// Returns whether the same attempt may succeed later: at once if [`is_passing`], otherwise
-    /// after some time, for example if the disk was full or the receiver drains.
+    /// Returns whether another attempt may succeed: soon if [`is_passing`] returns true, otherwise
+    /// after a longer time, for example if the disk was full or the receiver drains.
     ///
     /// [`is_passing`]: Self::is_passing
     pub fn may_succeed_later(&self) -> bool {
@@ -565,11 +568,12 @@ pub struct FileEntry {
 pub struct FileList {
     /// The files.
     pub files: Vec<FileEntry>,
-    /// The names of other files that the peer has listed and that are not in `files`, because the
-    /// names are invalid: unchecked bytes of the peer, in order.
+    /// The names of files that the peer has listed and that are invalid, so that they are not in
+    /// `files`: raw bytes as the peer sent them, in ascending order.
     pub invalid_names: Vec<Box<[u8]>>,
-    /// The name after which the list continues. `None` if it is complete. The name can be invalid,
-    /// or that of a directory, so it can follow the last file.
+    /// The name after which the list continues. `None` if it is complete. The name can be an
+    /// invalid one or that of a directory. Then it is not in `files`, and it sorts after the last
+    /// of them.
     pub next: Option<Box<str>>,
 }
 
