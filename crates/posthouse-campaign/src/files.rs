@@ -112,10 +112,12 @@ fn files_settings(rng: &mut Rng, stream: Stream) -> Settings {
         tuning.with_chunk_bytes(chunk_bytes).with_transfer_window_bytes(1024 << rng.below(13));
     // With little memory most transfers wait for their turn.
     let file_memory_bytes = if rng.one_in(3) { 1000 << rng.below(10) } else { 256 << 20 };
+    let max_rejections_per_second = [0, 20, 1_000][rng.below(3) as usize];
     let max_open_files = if rng.one_in(3) { 2 + rng.below(6) as usize } else { 0 };
     let endpoint = endpoint
         .with_file_memory_bytes(file_memory_bytes)
         .with_max_open_files(max_open_files)
+        .with_max_rejections_per_second(max_rejections_per_second)
         .with_io_workers(1 + rng.below(4) as usize)
         .with_max_connections(64)
         .with_max_connections_per_address(0)

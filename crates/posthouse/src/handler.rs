@@ -108,7 +108,10 @@ pub trait Handler: Sized + Send + Sync + 'static {
     /// Handles new room in the send queue. If the queue has exceeded its high-water mark
     /// ([`queue_high_bytes`](crate::Tuning::queue_high_bytes)) or has rejected a message, Posthouse
     /// calls this once, as soon as the queue is below its low-water mark
-    /// ([`queue_low_bytes`](crate::Tuning::queue_low_bytes)).
+    /// ([`queue_low_bytes`](crate::Tuning::queue_low_bytes)). Posthouse also calls it when it reads
+    /// from the peer again after it has stopped because of too many rejections
+    /// ([`max_rejections_per_second`](crate::EndpointOptions::max_rejections_per_second), or 1,024
+    /// that the peer has not read).
     fn writable(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         let _ = peer;
         Ok(())
