@@ -152,8 +152,8 @@ impl Strand {
         }
     }
 
-    /// Answers requests, and begins the next walk if it is this connection's turn. The lists of a
-    /// peer that does not read its answers lose their turn. Its offers do not wait: they have a file
+    /// Answers requests, and begins the next walk if it is this connection's turn. If the peer does
+    /// not read its answers, its lists lose their turn. Its offers do not wait: they have a file
     /// open.
     pub(super) fn run_walks(&mut self, cx: &mut Context<'_>) {
         while self.transfers().walks.running.is_none() {
