@@ -35,6 +35,8 @@ pub(super) struct DiskChecker {
     /// For each disk, whether it has ever hung. Operations of an endpoint that has ended may then
     /// take effect late.
     hung: Vec<bool>,
+    /// The number of changes of each file's content.
+    changes: BTreeMap<String, u64>,
     /// The names of files that were rewritten while an endpoint could know their hash.
     unseen: BTreeSet<String>,
     /// The time of the last change of a file.
@@ -61,6 +63,7 @@ impl DiskChecker {
             quota: None,
             crashes: vec![0; disks.len()],
             hung: vec![false; disks.len()],
+            changes: BTreeMap::new(),
             unseen: BTreeSet::new(),
             changed: Duration::ZERO,
             is_tight: false,
@@ -199,6 +202,13 @@ impl DiskChecker {
         let content = self.disks[place].read(path).unwrap_or_default();
         self.add_version(path, content);
         self.seen.remove(&(place, path.to_owned()));
+        let name = self.first_name(path).to_owned();
+        *self.changes.entry(name).or_default() += 1;
+    }
+
+    /// Returns the number of changes of a file's content so far, on any disk.
+    pub(super) fn changes(&self, path: &str) -> u64 {
+        self.changes.get(self.first_name(path)).copied().unwrap_or(0)
     }
 
     fn is_version(&self, path: &str, content: &[u8]) -> bool {

@@ -154,6 +154,8 @@ struct Coming {
     ever: u64,
     /// The number of crashes of the disk so far.
     crashes: u64,
+    /// The number of changes of the file so far. It may have its former content again at the end.
+    changes: u64,
     /// The number of failed operations on all disks so far.
     failures: u64,
     /// True exactly when no other receiver could change the part file.
@@ -325,6 +327,7 @@ impl TransferChecker {
             size: *size,
             ever,
             crashes: inner.disks.crashes(actor.place),
+            changes: inner.disks.changes(&path),
             failures: inner.disks.failures(),
             alone: now == 1,
             left_bytes: None,

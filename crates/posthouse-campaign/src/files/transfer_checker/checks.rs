@@ -106,9 +106,11 @@ impl Inner {
         // Two transfers of the same name on one connection cannot be distinguished.
         let (Some(agreed), None) = (same.next(), same.next()) else { return Ok(()) };
         let Some(coming) = &agreed.coming else { return Ok(()) };
-        let Coming { path, held, ever, crashes, alone, size, .. } = coming;
+        let Coming { path, held, ever, crashes, changes, alone, size, .. } = coming;
         let others = self.receivers.get(&(actor.place, path.clone())).map(|them| them.ever);
-        if !alone || others != Some(*ever) || self.disks.crashes(actor.place) != *crashes {
+        let is_same =
+            self.disks.crashes(actor.place) == *crashes && self.disks.changes(path) == *changes;
+        if !alone || others != Some(*ever) || !is_same {
             return Ok(());
         }
         let content = self.disks.disk(actor.place).read(path).unwrap_or_default();
