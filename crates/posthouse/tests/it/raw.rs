@@ -104,8 +104,8 @@ impl Raw {
             Stream::Simulated(stream) => stream.reset(),
             Stream::Real { tcp: None, .. } => {}
             Stream::Real { tcp: Some(tcp), .. } => {
-                tcp.set_nonblocking(false).expect("the socket takes its options");
-                tcp.set_read_timeout(Some(PATIENCE)).expect("the socket takes its options");
+                tcp.set_nonblocking(false).expect("the option can be set");
+                tcp.set_read_timeout(Some(PATIENCE)).expect("the option can be set");
                 // The call fails at once if the other side has sent a reset first.
                 let told = tcp.peek(&mut [0]).map_err(|error| error.kind());
                 // The error kind of a timeout differs between systems.

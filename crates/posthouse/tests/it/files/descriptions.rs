@@ -186,8 +186,8 @@ fn a_side_that_waits_for_its_disk_shows_that_it_works() {
     });
 }
 
-/// Returns a server, its log, and a raw peer from which the server has requested a file as transfer
-/// 2.
+/// Returns a server, its log, and a raw peer. The server has requested a file from the peer, as
+/// transfer 2.
 fn fetching(
     harness: &Harness<'_>,
     here: &Store,

@@ -51,8 +51,9 @@ impl FileHandler {
     }
 
     /// Keeps the responders of offers, so that the test answers them later. Three names are
-    /// exceptions: the callback accepts `now...`, rejects `refuse` after it has kept the responder,
-    /// and drops the responder of `forget`.
+    /// exceptions. The callback answers an offer of `now...` at once. It keeps the responder of
+    /// `refuse`, and also rejects the offer. It neither keeps the responder of `forget` nor answers
+    /// the offer.
     pub fn keeping(mut self, kept: Arc<Mutex<Vec<OwnedOfferResponder>>>) -> Self {
         self.keeps = Some(kept);
         self

@@ -37,7 +37,7 @@ fn python(server: &Endpoint<FileHandler>, arguments: &[&str]) -> (i32, String) {
 }
 
 fn text(path: &Path) -> &str {
-    path.to_str().expect("a path in UTF-8")
+    path.to_str().expect("the path is UTF-8")
 }
 
 #[cfg_attr(windows, ignore = "Wine: there is no Python for Windows here")]

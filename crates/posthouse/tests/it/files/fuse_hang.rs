@@ -122,7 +122,7 @@ fn serves() {
     std::process::exit(0);
 }
 
-/// Answers requests, except those of one kind, until the file system ends.
+/// Answers all requests, except those of the kind `fuse_hang`, until the file system ends.
 fn answer(mut device: &File, fuse_hang: u32) {
     let mut request = vec![0; REQUEST_BYTES_MAX];
     while let Ok(count) = device.read(&mut request) {
@@ -167,7 +167,7 @@ fn started(max_readahead: u32) -> Vec<u8> {
     body
 }
 
-/// Returns the answer to a lookup. The file has every name.
+/// Returns the answer to a lookup. Every name is a name of the one file.
 fn entry() -> Vec<u8> {
     let mut body = (ROOT + 1).to_ne_bytes().to_vec();
     body.resize(40, 0);

@@ -92,8 +92,8 @@ fn a_long_file_that_was_sent_before_comes_whole() {
     });
 }
 
-/// The file changes, but not its size and time, so the hash in the cache is wrong. The first
-/// receiver detects the wrong hash, and the next one gets the right file.
+/// The file changes, but not its size and time, so the hash in the cache is wrong. The next
+/// receiver detects the wrong hash, and the one after it gets the right file.
 #[test]
 fn what_is_known_wrongly_is_found_out_and_forgotten() {
     in_simulation(|harness| {

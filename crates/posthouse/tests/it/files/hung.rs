@@ -239,7 +239,7 @@ mod real {
                     let _ = peer.fetch_file("file", &to);
                     Ok(())
                 });
-                harness.wait_for("the request", || fuse_hang.is_waited_for());
+                harness.wait_for("a request that is not answered", || fuse_hang.is_waited_for());
                 server.shutdown(std::time::Duration::ZERO);
                 harness.end(&visitor);
                 hung.borrow_mut().push((format!("{harness:?}, {kind}"), fuse_hang, server, log));

@@ -22,7 +22,7 @@ fn keeping(harness: &Harness<'_>, options: Options) -> (Endpoint<FileHandler>, L
     (harness.serve_with(handler, options), log, kept)
 }
 
-/// Starts such a server, and a peer that offers it a file.
+/// Starts a server that keeps the responders of offers, and a peer that offers it a file.
 fn offered(
     harness: &Harness<'_>,
     here: &Store,

@@ -109,7 +109,7 @@ mod unix {
             harness.end(&server);
             assert!(
                 arrived > 0 && refused > 0,
-                "the link and the directory were never swapped: {arrived} files arrived, {refused} were refused"
+                "nothing was swapped: {arrived} files arrived, {refused} were refused"
             );
             assert!(outside.files().is_empty(), "a file left the directory: {:?}", outside.files());
             for name in there.files() {

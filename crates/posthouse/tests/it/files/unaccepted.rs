@@ -59,7 +59,7 @@ fn what_is_not_accepted_is_not_open_and_neither_is_what_is_not_confirmed() {
                     kind => assert_eq!(kind, CHUNK),
                 }
             };
-            assert!(!there.is_open(name), "{name} is open before done");
+            assert!(!there.is_open(name), "{name} is still open after its last byte was sent");
             raw.send_frame(DONE, &numbered(id, &hash));
             assert_eq!(failed(&log.wait(harness, n + 1)), None);
         }
@@ -110,7 +110,7 @@ fn a_file_that_is_another_one_at_the_accept_is_not_sent() {
     });
 }
 
-/// The offer described the old permissions.
+/// The offer described the old permissions, so the sender aborts with [`REPLACED`].
 #[cfg(unix)]
 #[test]
 fn a_file_whose_permissions_changed_is_offered_anew() {

@@ -123,7 +123,7 @@ fn a_directory_is_not_walked_for_peers_that_have_left() {
             let (server, _) = serve_with(harness, &there.directory(), options);
             let mut raws: Vec<Raw> = greeted(harness, &server, 4).collect();
             disk.hang();
-            let mut last = raws.pop().expect("there are four");
+            let mut last = raws.pop().expect("four peers are connected");
             last.send_frame(LIST, &numbered(1, b""));
             harness.wait_for("a walk", || server.stats().walks == 1);
             for (raw, after) in raws.iter_mut().zip(names.iter().step_by(100)) {
@@ -300,7 +300,7 @@ fn lists_behind_a_walk_that_hangs_are_forgotten_with_their_connections() {
         disk.hang();
         raws.iter_mut().for_each(ask_for_lists);
         harness.wait_for("a walk", || server.stats().walks == 1);
-        let mut last = raws.pop().expect("there are four");
+        let mut last = raws.pop().expect("four peers are connected");
         raws.into_iter().for_each(Raw::reset);
         // The connection whose walk hangs cannot end.
         harness.wait_for("the end of other connections", || server.stats().connections <= 2);
@@ -363,7 +363,7 @@ fn room_is_made_in_turn_with_other_walks() {
         let quota = there.directory().with_quota(20, 10).expect("the files can be counted");
         let (server, _) = serve_with(harness, &quota, options(harness));
         let mut raws: Vec<Raw> = greeted(harness, &server, 3).collect();
-        let mut left = raws.pop().expect("there are three");
+        let mut left = raws.pop().expect("three peers are connected");
         left.send_frame(OFFER, &offer(1, 8, b"left"));
         accepted(harness, &mut left);
         left.send_frame(CHUNK, &chunk(1, b"part"));
