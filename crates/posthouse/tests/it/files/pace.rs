@@ -92,7 +92,7 @@ fn failed_transfers_and_listings_count_as_rejections() {
 }
 
 /// An offer keeps a file open until it is accepted or rejected. Its answer waits neither for the
-/// end of the pause nor for lists.
+/// end of the pause nor for queued lists.
 #[test]
 fn the_offers_of_a_peer_that_is_not_read_hold_up_nobody() {
     in_simulation(|harness| {
