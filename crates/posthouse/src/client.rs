@@ -174,7 +174,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError`] if the text is not an address, or the connection is not established within
+    /// [`ClientError`] if the text is not an address, the attempt to connect fails, or the
+    /// connection is not established within
     /// [`connect_timeout_ms`](crate::ConnectionOptions::connect_timeout_ms) (10 s).
     pub fn connect(target: impl Into<Target>) -> Result<Self, ClientError> {
         Self::connect_with(target, EndpointOptions::default())

@@ -11,14 +11,14 @@ use crate::disconnect::{DisconnectKind, DisconnectReason, Fault};
 /// The result of a callback: `Ok(())` keeps the connection, a [`Close`] ends it.
 ///
 /// `?` works on every [`Error`]. It closes the connection **on whose strand the callback runs**.
-/// The closure of a timer, of a reply or of [`Endpoint::run`](crate::Endpoint::run) runs on the
-/// strand of the connection that it was made for, and `?` in it closes that connection, even if the
-/// message of another connection was the reason to start the timer, the request or the task. `?`
-/// closes as [`Close::internal`] does: the peer gets the code for an internal error. The error's
-/// text goes to [`Handler::disconnected`](crate::Handler::disconnected) and to the log at level
-/// DEBUG, never to the peer. If the peer's input was wrong, use [`Close::peer_fault`]. Types that
-/// do not implement [`Error`], such as `Box<dyn Error>`, `anyhow::Error` and `String`, need
-/// [`OrClose::or_close`].
+/// The closure of a timer or a reply, and the task of [`Endpoint::run`](crate::Endpoint::run), run
+/// on the strand of one connection: the one that set the timer, sent the request or was passed to
+/// `run`. `?` in the closure closes that connection. It never closes another one, even if a message
+/// of the other one was the reason for the timer, the request or the task. `?` closes as
+/// [`Close::internal`] does: the peer gets the code for an internal error. The error's text goes to
+/// [`Handler::disconnected`](crate::Handler::disconnected) and to the log at level DEBUG, never to
+/// the peer. If the peer's input was wrong, use [`Close::peer_fault`]. Types that do not implement
+/// [`Error`], such as `Box<dyn Error>`, `anyhow::Error` and `String`, need [`OrClose::or_close`].
 ///
 /// ```
 /// use posthouse::{Close, HandlerResult};
@@ -63,8 +63,9 @@ pub(crate) enum How {
 impl Close {
     /// Requests a graceful close: Posthouse sends everything that is queued and a goodbye, ends
     /// this side of the stream and waits for the peer to end its side. All this takes at most
-    /// [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms); then Posthouse calls
-    /// `disconnected`. It discards input that arrives meanwhile.
+    /// [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms). Posthouse discards input
+    /// that arrives meanwhile. It calls [`disconnected`](crate::Handler::disconnected) when no
+    /// operation of the connection is in flight any more.
     pub fn graceful() -> Self {
         Self::with_code(code::NORMAL, "")
     }
@@ -133,7 +134,7 @@ impl<E: Error> From<E> for Close {
 }
 
 /// Makes a [`Close`] from an error of a type that `?` cannot convert: `Box<dyn Error>`,
-/// `anyhow::Error`, a plain text. It is the same `Close` as that of [`Close::internal`].
+/// `anyhow::Error`, a plain text. The result is the same as that of [`Close::internal`].
 ///
 /// ```
 /// use posthouse::{HandlerResult, OrClose};

@@ -10,7 +10,8 @@ use posthouse_wire::{Bye, Escaped};
 pub enum Fault {
     /// The peer ended or reset the connection, broke the protocol, was too slow or went silent.
     Peer,
-    /// This program closed the connection, sent an invalid message, or a callback panicked.
+    /// This program closed the connection, shut the endpoint down or sent an invalid message, or
+    /// one of its callbacks panicked.
     Local,
     /// The network or a resource of the system failed, or a bound of the endpoint was reached.
     System,
@@ -41,7 +42,8 @@ pub enum DisconnectKind {
     /// The peer did not prove that it knows the key, or the handler did not admit the peer in time.
     NotAdmitted,
     /// The peer was not admitted yet, and others needed its place
-    /// ([`max_unadmitted`](crate::EndpointOptions::max_unadmitted)).
+    /// ([`max_unadmitted`](crate::EndpointOptions::max_unadmitted), `max_connections`,
+    /// `max_connections_per_address`).
     Evicted,
     /// The peer was silent for longer than the heartbeat allows.
     Silent,

@@ -129,12 +129,15 @@ impl<H: Handler> Endpoint<H> {
         (&self.shared.sends, &self.shared.tuning)
     }
 
-    /// Adds another handler, for another kind of connection with its own state, and returns the
-    /// endpoint as that handler sees it. Listeners and connections made through the returned
-    /// handle have the new handler. Workers, groups, limits, statistics and shutdown are the same.
+    /// Adds another handler, for another kind of connection with its own state, and returns a
+    /// handle of the same endpoint that is bound to that handler. Listeners and connections made
+    /// through the returned handle have the new handler. Workers, groups, limits, statistics and
+    /// shutdown are the same.
     ///
     /// [`send`](Self::send), [`close`](Self::close) and groups reach the connections of every
-    /// handler; [`run`](Self::run) reaches those of its own.
+    /// handler. [`run`](Self::run) reaches only connections of the handler that its handle is bound
+    /// to. An attached handler costs some 100 bytes while a handle, a listener or a connection uses
+    /// it.
     ///
     /// ```
     /// use posthouse::{Endpoint, Handler, Listener, Framing};
@@ -158,9 +161,8 @@ impl<H: Handler> Endpoint<H> {
     ///
     /// # Errors
     ///
-    /// [`StartError::Shutdown`] once the endpoint shuts down, [`StartError::TooManyHandlers`] for
-    /// more than 32,767 attached handlers in an endpoint's life. Each costs some 100 bytes while a
-    /// handle, a listener or a connection uses it.
+    /// [`StartError::Shutdown`] once the endpoint shuts down, [`StartError::TooManyHandlers`] if
+    /// 32,767 handlers have been attached to the endpoint since it started.
     pub fn attach<K: Handler>(&self, handler: K) -> Result<Endpoint<K>, StartError> {
         if self.shared.lifecycle.shutdown_deadline().is_some() {
             return Err(StartError::Shutdown);
@@ -182,9 +184,10 @@ impl<H: Handler> Endpoint<H> {
     ///
     /// # Errors
     ///
-    /// [`ListenError`] if the text is not an address, the address cannot be bound, an option is out
-    /// of its bounds, a key is combined with a framing other than native, the address has a host
-    /// name and the call is made in a callback, or the endpoint shuts down.
+    /// [`ListenError`] in these cases: the text is not an address; the host name cannot be looked
+    /// up; a callback makes the call with a host name; the address cannot be bound; an option is
+    /// out of its bounds; a key is combined with a framing other than native; the endpoint has
+    /// 65,535 listeners; the endpoint shuts down.
     pub fn listen(&self, listener: impl Into<Listener>) -> Result<ListenerHandle, ListenError> {
         let listener = listener.into();
         let text = || listener.to_string();

@@ -58,8 +58,9 @@ pub enum SendError {
         "the message cannot be sent: kind {0} is reserved for the protocol; use 0 to 3 or 32 to 255"
     )]
     ReservedKind(u8),
-    /// Requests and replies need a hello of both sides, and this connection is without hello: the
-    /// peer opened without a hello, or the framing is not native.
+    /// Requests and replies need a hello of both sides, and one is missing: the peer sent none,
+    /// this side connected [`without_hello`](crate::Target::without_hello), or the framing is not
+    /// native.
     #[error("requests need a hello: the peer sent none, or the framing has none")]
     NoHello,
     /// The framing cannot carry this payload or this kind.

@@ -107,11 +107,14 @@ pub trait Handler: Sized + Send + Sync + 'static {
 
     /// Handles new room in the send queue. If the queue has exceeded its high-water mark
     /// ([`queue_high_bytes`](crate::Tuning::queue_high_bytes)) or has rejected a message, Posthouse
-    /// calls this once, as soon as the queue is below its low-water mark
-    /// ([`queue_low_bytes`](crate::Tuning::queue_low_bytes)). Posthouse also calls it when it reads
-    /// from the peer again after it has stopped because of too many rejections
-    /// ([`max_rejections_per_second`](crate::EndpointOptions::max_rejections_per_second), or 1,024
-    /// that the peer has not read).
+    /// calls this once, as soon as the queue falls to its low-water mark
+    /// ([`queue_low_bytes`](crate::Tuning::queue_low_bytes)).
+    ///
+    /// Posthouse also stops reading from an accepted peer for two other reasons. The peer's address
+    /// has exceeded
+    /// [`max_rejections_per_second`](crate::EndpointOptions::max_rejections_per_second), or 1,024
+    /// rejections and listings are queued that the peer has not read. Posthouse calls this when it
+    /// resumes reading, in these cases, too.
     fn writable(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         let _ = peer;
         Ok(())
@@ -169,8 +172,9 @@ pub trait Handler: Sized + Send + Sync + 'static {
     }
 
     /// Handles the end of a transfer. Posthouse calls it once for each transfer, on success or
-    /// failure, on both sides, before `disconnected`. After a success the received file is whole,
-    /// verified, on the disk and under its final name.
+    /// failure, on both sides, before `disconnected`. If one side rejects an offer or a request
+    /// before the transfer begins, Posthouse calls it only on the other side. After a success the
+    /// received file is whole, verified, on the disk and under its final name.
     fn transferred(&self, peer: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
         let _ = (peer, transfer);
         Ok(())
@@ -180,10 +184,11 @@ pub trait Handler: Sized + Send + Sync + 'static {
     /// once, as the last callback of the connection. Messages sent here are discarded.
     ///
     /// After a graceful close, Posthouse first sends everything that is queued and waits for the
-    /// peer to end its side of the stream. It waits for that at most
-    /// [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms), and then in any case for
-    /// the end of the last operation in flight. This callback does not run inside of the call that
-    /// closes the connection.
+    /// peer to end its side of the stream. That takes at most
+    /// [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms). After every close,
+    /// Posthouse cancels the operations in flight and waits for their ends; only a file operation
+    /// can take long to end. This callback does not run inside of the call that closes the
+    /// connection.
     fn disconnected(&self, peer: &mut Peer<'_, Self>, reason: &DisconnectReason) {
         let _ = (peer, reason);
     }

@@ -7,8 +7,11 @@ use posthouse_io::Tag;
 /// The id of a connection. It consists of the number of the connection's slot in the endpoint's
 /// table, and of the slot's generation, which grows with every use of the slot.
 ///
-/// Later connections reuse the slot, but never the id: with the id of an ended connection every
-/// call returns [`NotConnected`](crate::SendError::NotConnected), and never reaches another peer.
+/// Later connections reuse the slot, but never the id. A call with the id of an ended connection
+/// never reaches another peer. [`Endpoint::send`](crate::Endpoint::send),
+/// [`run`](crate::Endpoint::run) and [`close`](crate::Endpoint::close) then return
+/// [`NotConnected`](crate::SendError::NotConnected), and [`peer`](crate::Endpoint::peer) returns
+/// `None`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(u64);
 

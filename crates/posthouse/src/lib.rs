@@ -25,8 +25,9 @@
 //!
 //! The compiler enforces many of Posthouse's promises through the types. Only a callback of a
 //! connection, which gets a [`Peer`], can reach the connection's state. A payload is borrowed, so
-//! nothing is copied unless you copy it. The simulation tests the promises that the compiler cannot
-//! enforce, and it can test your handler: see [`sim`]. At run time, a [`PeerId`] is never reused.
+//! nothing is copied unless you copy it. A [`PeerId`] is never reused, so a call with an old one
+//! reaches no other connection. The simulation tests the promises that the compiler cannot enforce,
+//! and it can test your handler: see [`sim`].
 //!
 //! # Where to look
 //!
@@ -37,7 +38,8 @@
 //! - The end of a connection: [`Close`], `?` and [`OrClose`] (see [`HandlerResult`]),
 //!   [`Handler::disconnected`].
 //! - Limits: [`EndpointOptions`], [`ConnectionOptions`], [`Tuning`]. By default, an endpoint
-//!   accepts at most 64 connections from one IP address, but any number from a loopback address
+//!   accepts at most 64 connections from one address (an IPv4 address, or the first 64 bits of an
+//!   IPv6 address), but any number from a loopback address
 //!   ([`max_connections_per_address`](EndpointOptions::max_connections_per_address)).
 //! - Files: [`Directory`], [`Handler::offered`], [`Peer::offer_file`], [`Peer::fetch_file`].
 //!

@@ -113,8 +113,10 @@ macro_rules! options {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Backend {
-    /// The best backend that works on this machine. On Linux it is uring if a real operation on it
-    /// works when the endpoint starts, and readiness otherwise; on Windows it is iocp.
+    /// The backend that the environment variable POSTHOUSE_BACKEND names. If it is not set, or is
+    /// "auto", the best backend that works on this machine. On Windows that is iocp. On Linux it is
+    /// uring if a real operation on it works when the endpoint starts and the layout is not shared,
+    /// and readiness otherwise.
     #[default]
     Auto,
     /// I/O completion ports (Windows).
@@ -235,30 +237,35 @@ options! {
         /// quarter of each half. A transfer that finds no memory waits for its turn; meanwhile
         /// Posthouse tells the peer that the transfer is still active. If none of the waiting
         /// transfers gets its turn for 10 s, slow transfers that hold memory fail with
-        /// TransferErrorKind::Busy. A transfer is slow if it waits for its peer and the transfers
-        /// of its connection have moved, in two minutes, fewer bytes than they hold, or fewer than
-        /// 1 MiB if they hold less. Slow transfers that hold open files fail in the same way if
-        /// others wait for a place in max_open_files. The names of a directory take about 80 bytes
-        /// a file. If they take more than a sixteenth of file_memory_bytes, the directory is read
-        /// again for each part of that size.
+        /// TransferErrorKind::Busy. A transfer is slow if it waits for its peer and its connection
+        /// is slow. A connection is slow if its transfers have moved fewer bytes in two minutes
+        /// than they hold in memory. (If they hold less than 1 MiB, it is slow if they have moved
+        /// less than 1 MiB.) Slow transfers that hold open files fail in the same way if others
+        /// wait for a place in max_open_files. The names of a directory take about 80 bytes a file.
+        /// If they take more than a sixteenth of file_memory_bytes, the directory is read again for
+        /// each part of that size.
         pub file_memory_bytes, with_file_memory_bytes: usize =
             256 * 1024 * 1024, 1_u64 => MAX_BYTES;
         /// The maximum number of files that the transfers of all connections have open at the same
         /// time, half of them to send and half to receive: 2 to 1000000 (1 counts as 2). One
         /// address (see ipv6_prefix_bits) gets at most a quarter of each half. A file that was
         /// offered is not open until the peer accepts it. A transfer that finds no place waits for
-        /// its turn; meanwhile Posthouse tells the peer that the transfer is still active. 0: on
-        /// Linux, the file descriptor limit of the process (`ulimit -n`, when the endpoint starts)
-        /// less the descriptors for max_connections, evicted connections and the completion port,
-        /// but at least a quarter of the file descriptor limit and at most 65536; elsewhere 16384.
-        /// An open file takes a descriptor, and less than 1 KiB.
+        /// its turn; meanwhile Posthouse tells the peer that the transfer is still active. An open
+        /// file takes a descriptor, and less than 1 KiB. 0: the endpoint chooses the value when it
+        /// starts. On Linux that is the file descriptor limit of the process (`ulimit -n`) less the
+        /// descriptors for everything else: max_connections, evicted connections, 8 for each I/O
+        /// worker, and 256 more. It is at least a quarter of the file descriptor limit, and at most
+        /// 65536. On other systems it is 16384.
         pub max_open_files, with_max_open_files: usize = 0, 0_u64 => MAX_CONNECTIONS;
-        /// The number of rejections per second that each address (see ipv6_prefix_bits) may cause:
-        /// 0 to 1000000. A rejected request, offer or get counts as one, a transfer of the peer
-        /// that fails as four more, a listing as one for each 4 KiB, and each 64 names that do not
-        /// fit the frames of the peer as one. An address may use the rejections of four seconds at
-        /// once. An accepted connection beyond that is not read for a quarter of a second or
-        /// longer; nothing is rejected because of it. 0: no limit.
+        /// The number of rejections per second that each address (see ipv6_prefix_bits) may cause,
+        /// 0 to 1000000. These count as one: a rejected offer, get or listing request; a request
+        /// beyond max_requests; each 4 KiB of a listing, rounded up; each 64 names, rounded up,
+        /// that a listing leaves out because they do not fit the frames of the peer. A transfer
+        /// that the peer has begun counts as four if it fails, and as one more if this side reports
+        /// the failure. A request that the handler rejects does not count. After a pause, an
+        /// address may cause the rejections of four seconds in a burst. If an address exceeds the
+        /// limit, Posthouse does not read from the accepted connection that exceeded it, for a
+        /// quarter of a second or longer. Nothing is rejected because of that. 0: no limit.
         pub max_rejections_per_second, with_max_rejections_per_second: u64 = 1_000,
             0_u64 => 1_000_000_u64;
         /// The time for connections to close gracefully in a shutdown, in ms. Connections that
@@ -324,17 +331,17 @@ options! {
         /// this time the attempt has failed.
         pub connect_timeout_ms, with_connect_timeout_ms: u64 = 10_000, 1_u64 => DAY_MS;
         /// The time for a graceful close, in ms: for the queued output to leave and for the peer to
-        /// end its side. After this time the connection is reset. It is also the time for a
-        /// required hello.
+        /// end its side. After this time the connection is reset. It is also the time in which an
+        /// accepted peer must send a required hello.
         pub close_timeout_ms, with_close_timeout_ms: u64 = 5_000, 1_u64 => DAY_MS;
         /// The maximum time, in ms, for which a connection stays open after the peer has ended its
         /// stream while this side does not read (paused reading, a full send queue). After this
         /// time the connection is closed, even if messages have not been read. The time begins when
-        /// this side learns of the end of the stream. If the peer then still waits for the answer
-        /// to a request or for the confirmation of a file, the time begins only with that; but the
-        /// connection is closed at the latest ten times this time after this side has learned of
-        /// the end of the stream. 0: no limit; the end takes effect only when reading resumes. A
-        /// reset closes the connection at once.
+        /// this side learns of the end of the stream. But while the peer still waits for the answer
+        /// to a request or for the confirmation of a file, the time does not begin. Such a
+        /// connection stays open for at most ten times this option after this side has learned of
+        /// the end. 0: no limit; the end takes effect only when reading resumes. A reset closes the
+        /// connection at once.
         pub paused_end_timeout_ms, with_paused_end_timeout_ms: u64 = 60_000, 0_u64 => DAY_MS;
         /// The maximum number of requests that wait for their replies, in each direction. If that
         /// many wait, a further request fails at once: this side's request with
@@ -372,7 +379,7 @@ options! {
         /// The maximum number of free receive buffers that are kept for reuse. 0: none is kept.
         pub max_free_buffers, with_max_free_buffers: usize = 256, 0_u64 => 1_000_000_u64;
         /// The high-water mark of a send queue, in bytes. If the queue of an accepted peer is
-        /// longer, Posthouse does not read from the peer until the queue is below queue_low_bytes.
+        /// longer, Posthouse does not read from the peer until the queue falls to queue_low_bytes.
         /// If send_queue_bytes is smaller than this option, the mark is send_queue_bytes.
         pub queue_high_bytes, with_queue_high_bytes: usize = 256 * 1024, 1_u64 => MAX_BYTES;
         /// The low-water mark of a send queue, in bytes, at most queue_high_bytes. When a queue
@@ -385,10 +392,10 @@ options! {
         /// The maximum number of bytes of one connection that a worker handles before it serves
         /// other connections.
         pub turn_bytes, with_turn_bytes: usize = 64 * 1024, 1_u64 => MAX_BYTES;
-        /// The maximum number of posts (messages, tasks, closes and answers that calls on an
-        /// Endpoint, a Group or an owned responder hand to connections) that wait, for each I/O
-        /// worker in the pinned layout, for each connection in the shared layout. If that many
-        /// wait, Endpoint::send, run and others fail with Busy.
+        /// The maximum number of waiting posts. A post is a message, task, close or answer that a
+        /// call on an Endpoint, a Group or an owned responder hands to a connection. In the pinned
+        /// layout the maximum holds for each I/O worker, in the shared layout for each connection.
+        /// If that many posts wait, Endpoint::send, run and others fail with Busy.
         pub max_posts, with_max_posts: usize = 65_536, 1_u64 => 1_u64 << 30;
         /// The maximum number of file bytes in one chunk frame, 1 KiB to 8 MiB. A message never
         /// waits behind more than one chunk. On a slow line the chunks become smaller. Each file

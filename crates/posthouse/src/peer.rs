@@ -269,8 +269,8 @@ impl<'a, H: Handler> Peer<'a, H> {
 
     /// Requests a listing of the peer's files, and runs `then` with the first files whose names
     /// follow `after`, in order. An empty `after` starts at the beginning. To get the next page,
-    /// pass [`FileList::next`] as `after`. If it is `None`, the list is complete. A page can have
-    /// no files although others follow.
+    /// pass [`FileList::next`] as `after`; if `next` is `None`, the list is complete. A page can
+    /// have no files although others follow.
     ///
     /// `then` gets [`TransferErrorKind::Protocol`](crate::TransferErrorKind::Protocol) if the names
     /// are not in ascending order.
@@ -354,10 +354,10 @@ impl<'a, H: Handler> Peer<'a, H> {
     /// not answer the peer's pings, but it sends pings of its own, so that the peer does not take
     /// this side for silent.
     ///
-    /// A connection that is reset, or that the system's keep-alive gives up, ends at once, and its
-    /// undelivered messages are lost. If the peer ends its stream, the connection ends when reading
-    /// has resumed and everything before the end is delivered, or after
-    /// [`paused_end_timeout_ms`](crate::ConnectionOptions::paused_end_timeout_ms).
+    /// If the connection is reset, or the system's keep-alive finds that the peer has vanished, the
+    /// connection ends at once, and its undelivered messages are lost. If the peer ends its stream,
+    /// the connection ends when reading has resumed and everything before the end is delivered, or
+    /// after [`paused_end_timeout_ms`](crate::ConnectionOptions::paused_end_timeout_ms).
     pub fn pause_reading(&mut self) {
         self.output.strand.paused = true;
     }

@@ -62,7 +62,7 @@ pub struct Stats {
     /// The current number of accepted connections that are not admitted; see
     /// [`max_unadmitted`](crate::EndpointOptions::max_unadmitted).
     pub unadmitted: usize,
-    /// The number of accepted peers that got a place, so without the refused ones.
+    /// The number of accepted peers that got a place. Refused peers are not among them.
     pub accepted: u64,
     /// The number of peers that were reset because of a limit (`max_connections`,
     /// `max_connections_per_address`), or because the listener was stopped or the endpoint shut

@@ -28,8 +28,8 @@ pub(crate) struct OfferFacts {
 
 impl<'a> Offer<'a> {
     /// Returns the name: a relative path with `/` between its components. It is a valid file name
-    /// on every system: it has no `..`, no drive, no device name of Windows, and no character that
-    /// a system gives another meaning.
+    /// on every system: it has no `..`, no drive, no device name of Windows, and no character with
+    /// a special meaning on some system.
     pub fn name(&self) -> &'a str {
         self.name
     }
@@ -57,15 +57,17 @@ impl<'a> Offer<'a> {
         is_executable(self.facts.mode)
     }
 
-    /// Returns whether the peer offers a directory. It has no content: an accepted directory is
-    /// created, unless it exists, and counts in the quota while it is empty.
+    /// Returns whether the peer offers a directory. Posthouse itself offers only files; other
+    /// programs may offer directories. A directory has no content. If it is accepted, Posthouse
+    /// creates it, unless it exists. It counts in the quota while it is empty.
     pub fn is_directory(&self) -> bool {
         self.facts.kind == EntryKind::Directory
     }
 
-    /// Returns whether the peer permits that the file replaces another one of the same name. This
-    /// side never replaces a file: if the peer permits it and a file of that name with other
-    /// content exists, the offer fails with [`MayNotReplace`](TransferErrorKind::MayNotReplace).
+    /// Returns whether the peer permits that the file replaces another one of the same name.
+    /// Posthouse itself never permits that; other programs may. This side never replaces a file. If
+    /// the peer permits it, and a file of that name with other content exists, the transfer fails
+    /// with [`MayNotReplace`](TransferErrorKind::MayNotReplace).
     pub fn may_replace(&self) -> bool {
         self.facts.replace == Replace::Permitted
     }
@@ -105,9 +107,10 @@ impl Source {
         Self { directory: directory.clone(), path: path.into(), name: None, delivery_id: None }
     }
 
-    /// Sets the number that names the delivery. Give the same random number to every attempt at one
-    /// file: the receiver logs it, and confirms it. Default: a new random number for each transfer
-    /// of the source.
+    /// Sets the number that names the delivery. The receiver logs the number and returns it with
+    /// its confirmation. If you set the same random number for every attempt to send one file, it
+    /// shows that the attempts belong together. Default: a new random number for each transfer of
+    /// the source.
     #[must_use]
     pub fn delivery_id(mut self, id: DeliveryId) -> Self {
         self.delivery_id = Some(id);
@@ -319,7 +322,7 @@ impl FinishedTransfer {
 
 /// The reason why a transfer failed. The receiver keeps the received part for the next attempt,
 /// with three exceptions: the hash of the part was wrong, the sender reported that the file changed
-/// ([`TransferErrorKind::Changed`]), or another file got the name.
+/// ([`TransferErrorKind::Changed`]), or another file got the final name during the transfer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TransferError {
     kind: TransferErrorKind,
@@ -342,7 +345,9 @@ pub enum TransferErrorKind {
     Exists,
     /// The received data differs from the sent data: the hashes differ.
     HashDiffers,
-    /// Too many transfers are active, or another transfer is writing the same file. Try later.
+    /// Too many transfers are active, another transfer is writing the same file, or the transfer
+    /// was too slow while others waited for its memory or open file
+    /// ([`file_memory_bytes`](crate::EndpointOptions::file_memory_bytes)). Try later.
     Busy,
     /// The disk has no space for the file.
     NoSpace,
@@ -466,8 +471,8 @@ impl TransferError {
         self.by_peer
     }
 
-    /// Returns whether another attempt may succeed soon, although nobody changes anything (a file,
-    /// a permission, an option).
+    /// Returns whether another attempt may succeed soon even if nobody changes a file, a permission
+    /// or an option.
     pub fn is_passing(&self) -> bool {
         use TransferErrorKind as Kind;
         matches!(
@@ -568,12 +573,12 @@ pub struct FileEntry {
 pub struct FileList {
     /// The files.
     pub files: Vec<FileEntry>,
-    /// The names of files that the peer has listed and that are invalid, so that they are not in
-    /// `files`: raw bytes as the peer sent them, in ascending order.
+    /// The invalid names in the peer's listing: raw bytes as the peer sent them, in ascending
+    /// order. Their files are not in `files`.
     pub invalid_names: Vec<Box<[u8]>>,
-    /// The name after which the list continues. `None` if it is complete. The name can be an
-    /// invalid one or that of a directory. Then it is not in `files`, and it sorts after the last
-    /// of them.
+    /// The name after which the list continues; `None` if the list is complete. The name can be
+    /// invalid, or the name of a directory. Then it is not in `files`, and it follows all names
+    /// there.
     pub next: Option<Box<str>>,
 }
 
