@@ -1,4 +1,4 @@
-//! Files between peers.
+//! Tests of file transfers between peers.
 
 mod descriptions;
 mod descriptors;

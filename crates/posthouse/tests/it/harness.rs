@@ -32,7 +32,7 @@ const REAL: [(Backend, Layout, usize, usize); 3] = [
 const REAL: [(Backend, Layout, usize, usize); 2] =
     [(Backend::Iocp, Layout::Shared, 4, 4), (Backend::Iocp, Layout::Pinned, 2, 1)];
 
-/// The options of a scenario: of its endpoint, and of the connections of its listener.
+/// The options of a scenario: those of its endpoint, and those of the connections of its listener.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     pub endpoint: EndpointOptions,
@@ -47,20 +47,20 @@ impl Options {
         self
     }
 
-    /// A builder of an endpoint that listens at the address.
+    /// Returns the builder of an endpoint with this listener.
     pub fn builder<H: Handler>(self, handler: H, listener: impl Into<Listener>) -> Builder<H> {
         let listener = listener.into().options(self.connection);
         Endpoint::builder(handler).listen(listener).options(self.endpoint).tuning(self.tuning)
     }
 }
 
-/// One place to run a scenario.
+/// An environment in which a scenario runs.
 pub struct Harness<'w> {
     backend: Backend,
     layout: Layout,
     io_workers: usize,
     pending_reads: usize,
-    /// `None`: real sockets and threads.
+    /// The simulated world, or `None` for real sockets and threads.
     world: Option<&'w World>,
 }
 
@@ -70,7 +70,7 @@ pub fn everywhere(scenario: impl Fn(&Harness<'_>)) {
     in_simulation(&scenario);
 }
 
-/// Runs the scenario on real sockets, on every backend and in every layout that it has.
+/// Runs the scenario on real sockets, on every backend of this machine, in its layouts.
 pub fn on_real_sockets(scenario: impl Fn(&Harness<'_>)) {
     for (backend, layout, io_workers, pending_reads) in REAL {
         if !is_here(backend) {
@@ -82,23 +82,26 @@ pub fn on_real_sockets(scenario: impl Fn(&Harness<'_>)) {
     }
 }
 
-/// Says that this machine lacks what a test needs. Panics if the environment has
+/// Reports that this machine lacks something that a test needs. Panics if the environment has
 /// `POSTHOUSE_TESTS_NEED_ALL`.
 #[track_caller]
 pub fn not_tested(why: impl fmt::Display) {
     eprintln!("NOT TESTED: {why}");
-    assert!(std::env::var_os("POSTHOUSE_TESTS_NEED_ALL").is_none(), "nothing may be skipped");
+    assert!(
+        std::env::var_os("POSTHOUSE_TESTS_NEED_ALL").is_none(),
+        "POSTHOUSE_TESTS_NEED_ALL is set, so no test may be skipped"
+    );
 }
 
-/// Returns whether this machine has IPv6; otherwise says that the test is skipped.
+/// Returns whether this machine has IPv6. If it has not, reports that the test is skipped.
 pub fn has_ipv6() -> bool {
     std::net::TcpListener::bind("[::1]:0")
         .map_err(|error| not_tested(format_args!("no IPv6: {error}")))
         .is_ok()
 }
 
-/// Returns whether this machine has the backend. Sandboxes refuse io_uring; its part of a test is
-/// then skipped, unless tests may not be skipped.
+/// Returns whether this machine has the backend. Sandboxes forbid io_uring. The part of the test on
+/// io_uring is then skipped, or fails if `POSTHOUSE_TESTS_NEED_ALL` is set.
 fn is_here(backend: Backend) -> bool {
     if backend != Backend::Uring {
         return true;
@@ -106,9 +109,9 @@ fn is_here(backend: Backend) -> bool {
     let options = EndpointOptions::default().with_backend(backend).with_io_workers(1);
     match Endpoint::builder(Probe::new()).options(options).start() {
         Ok(endpoint) => {
-            // Gone before anything is counted.
+            // The endpoint ends before the test counts anything.
             endpoint.shutdown(Duration::ZERO);
-            endpoint.wait().expect("no callback waits in this test");
+            endpoint.wait().expect("the call is not made in a callback");
             true
         }
         Err(why) => {
@@ -143,7 +146,8 @@ impl<'w> Harness<'w> {
         Self { io_workers, pending_reads, ..*self }
     }
 
-    /// The simulated world; only for scenarios that run nowhere else.
+    /// Returns the simulated world. Panics on real sockets, so only scenarios for the simulation
+    /// call it.
     pub fn world(&self) -> &'w World {
         self.world.expect("this scenario needs the simulation")
     }
@@ -156,7 +160,7 @@ impl<'w> Harness<'w> {
         self.world.is_none()
     }
 
-    /// The options of this harness: its layout, and no limit per address.
+    /// Returns the options of this harness: its layout, and no limit per address.
     pub fn options(&self) -> Options {
         Options {
             endpoint: EndpointOptions::default()
@@ -169,17 +173,17 @@ impl<'w> Harness<'w> {
         }
     }
 
-    /// An address to listen at.
+    /// Returns an address to listen on.
     pub fn address(&self) -> &'static str {
         if self.is_real() { "127.0.0.1:0" } else { "10.0.0.1:9990" }
     }
 
-    /// One of several addresses to listen at.
+    /// Returns one of several addresses to listen on.
     pub fn address_of(&self, number: u8) -> String {
         if self.is_real() { "127.0.0.1:0".to_owned() } else { format!("10.0.0.{number}:9990") }
     }
 
-    /// An IPv6 address to listen at.
+    /// Returns an IPv6 address to listen on.
     pub fn address6(&self) -> &'static str {
         if self.is_real() { "[::1]:0" } else { "[fd00::1:1]:9990" }
     }
@@ -192,7 +196,7 @@ impl<'w> Harness<'w> {
         started.expect("the endpoint starts")
     }
 
-    /// An endpoint that listens with this harness's options.
+    /// Starts an endpoint that listens, with the options of this harness.
     pub fn serve<H: Handler>(&self, handler: H) -> Endpoint<H> {
         self.serve_with(handler, self.options())
     }
@@ -201,23 +205,24 @@ impl<'w> Harness<'w> {
         self.start(options.builder(handler, self.address()))
     }
 
-    /// An endpoint that listens there.
+    /// Starts an endpoint with this listener.
     pub fn serve_at<H: Handler>(&self, handler: H, listener: impl Into<Listener>) -> Endpoint<H> {
         self.start(self.options().builder(handler, listener))
     }
 
-    /// An endpoint that listens nowhere.
+    /// Starts an endpoint without a listener.
     pub fn client_side<H: Handler>(&self, handler: H) -> Endpoint<H> {
         self.client_side_with(handler, self.options())
     }
 
-    /// The same with other options; those of a connection go to its target.
+    /// Starts an endpoint without a listener, with other options. The options of connections are
+    /// not used here: they belong to the target of each connection.
     pub fn client_side_with<H: Handler>(&self, handler: H, options: Options) -> Endpoint<H> {
         let Options { endpoint, tuning, .. } = options;
         self.start(Endpoint::builder(handler).options(endpoint).tuning(tuning))
     }
 
-    /// A place for files: in simulation the disk of this name.
+    /// Returns a place for files. In simulation it is the disk of this name.
     pub fn store(&self, name: &str) -> Store {
         match self.world {
             Some(world) => Store::Simulated(world.disk(name)),
@@ -225,7 +230,7 @@ impl<'w> Harness<'w> {
         }
     }
 
-    /// A raw peer, connected to the endpoint's first listener.
+    /// Connects a raw peer to the endpoint's first listener.
     pub fn dial<H: Handler>(&self, endpoint: &Endpoint<H>) -> Raw {
         self.dial_at(endpoint.addresses()[0])
     }
@@ -237,7 +242,7 @@ impl<'w> Harness<'w> {
         }
     }
 
-    /// A blocking client of the endpoint's first listener.
+    /// Connects a blocking client to the endpoint's first listener.
     pub fn client<H: Handler>(&self, endpoint: &Endpoint<H>) -> Client {
         self.client_with(target(endpoint), EndpointOptions::default()).expect("the client connects")
     }
@@ -267,13 +272,13 @@ impl<'w> Harness<'w> {
         self.until(what, || holds().then_some(()));
     }
 
-    /// Waits for bytes of a raw peer.
+    /// Waits for this number of bytes from the endpoint, and takes them from the raw peer.
     pub fn read(&self, raw: &mut Raw, bytes: usize) -> Vec<u8> {
         self.wait_for(&format!("{bytes} bytes"), || raw.received().len() >= bytes);
         raw.take(bytes)
     }
 
-    /// Waits for the next frame of a raw peer.
+    /// Waits for the next frame that a raw peer receives.
     pub fn read_frame(&self, raw: &mut Raw) -> (u8, Vec<u8>) {
         self.until("a frame", || raw.take_frame())
     }
@@ -283,7 +288,7 @@ impl<'w> Harness<'w> {
         self.wait_for("the end of the stream", || raw.is_over());
     }
 
-    /// Checks that an endpoint that echoes serves an honest peer.
+    /// Checks that an endpoint that echoes messages serves an honest peer.
     pub fn serves<H: Handler>(&self, endpoint: &Endpoint<H>) {
         let client = self.client(endpoint);
         client.send(60, b"honest").expect("the connection is open");
@@ -301,7 +306,7 @@ impl<'w> Harness<'w> {
     /// Waits for the end of an endpoint and checks that it leaves nothing. Returns its last
     /// statistics.
     pub fn ended<H: Handler>(&self, endpoint: &Endpoint<H>) -> Stats {
-        endpoint.wait().expect("no callback waits in this test");
+        endpoint.wait().expect("the call is not made in a callback");
         let stats = endpoint.stats();
         let left = (stats.connections, stats.sockets, stats.buffers_used, stats.assembly_bytes);
         assert_eq!(left, (0, 0, 0, 0), "left on {self:?}: {stats:?}");

@@ -1,5 +1,5 @@
-//! A handler that records its callbacks, checks their order (C6), and runs the closures that a test
-//! sets for them.
+//! A handler that records its callbacks, checks their order (contract C6), and runs the closures
+//! that a test sets for them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ type OnRequest = Box<
 type OnEnd = Box<dyn Fn(&mut Peer<'_, Probe>, &DisconnectReason) + Send + Sync>;
 type OnConnectFailed = Box<dyn Fn(&Endpoint<Probe>) + Send + Sync>;
 
-/// A callback that the handler got.
+/// A callback that the handler has got, with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
     Connected(PeerId),
@@ -88,7 +88,7 @@ impl Probe {
         self.seen.clone()
     }
 
-    /// For scenarios with many messages.
+    /// Checks messages but does not keep them, for scenarios with many of them.
     pub fn forgetting_messages(mut self) -> Self {
         self.forgets_messages = true;
         self
@@ -197,7 +197,7 @@ impl Handler for Probe {
     }
 }
 
-/// A callback that runs.
+/// A callback that is running. When this value is dropped, the callback has returned.
 struct Inside {
     seen: Seen,
     id: PeerId,
@@ -225,11 +225,11 @@ impl Seen {
         Inside { seen: self.clone(), id, after: Stage::Up }
     }
 
-    /// Returns what `pick` takes from the callbacks so far, in order. Panics if the order of the
+    /// Returns the results of `pick` for the callbacks so far, in order. Panics if the order of the
     /// callbacks of any connection was wrong.
     fn pick<T>(&self, pick: impl Fn(&Told) -> Option<T>) -> Vec<T> {
         let record = self.lock();
-        assert!(record.faults.is_empty(), "C6: {:?}", record.faults);
+        assert!(record.faults.is_empty(), "callbacks in the wrong order (C6): {:?}", record.faults);
         record.told.iter().filter_map(pick).collect()
     }
 

@@ -1,4 +1,4 @@
-//! Peers without a protocol, on real and on simulated sockets, and the frames that they need.
+//! Raw peers on real and on simulated sockets, and the frames that they send.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -8,8 +8,8 @@ use posthouse::sim::RawStream;
 
 use crate::harness::PATIENCE;
 
-/// A stream of bytes without a protocol. Sent bytes wait here until the other side takes them; each
-/// call of the test moves them on.
+/// A byte stream without a protocol. Sent bytes wait here until the other side takes them. Most
+/// calls send and receive as many bytes as they can.
 pub struct Raw {
     stream: Stream,
     received: Vec<u8>,
@@ -17,7 +17,7 @@ pub struct Raw {
 }
 
 enum Stream {
-    /// No socket: the other side's reset came while it was being connected.
+    /// A real socket. `tcp` is `None` if the other side reset the connection during the connect.
     Real {
         tcp: Option<TcpStream>,
         outbox: VecDeque<u8>,
@@ -40,13 +40,13 @@ impl Raw {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {
                 Self::over_tcp(None, Some(End::Reset))
             }
-            Err(error) => panic!("a program listens at {address}: {error}"),
+            Err(error) => panic!("cannot connect to {address}: {error}"),
         }
     }
 
     pub fn accepted(tcp: TcpStream) -> Self {
-        tcp.set_nodelay(true).expect("a connected socket");
-        tcp.set_nonblocking(true).expect("a connected socket");
+        tcp.set_nodelay(true).expect("the socket is connected");
+        tcp.set_nonblocking(true).expect("the socket is connected");
         Self::over_tcp(Some(tcp), None)
     }
 
@@ -85,7 +85,7 @@ impl Raw {
         }
     }
 
-    /// Ends the stream of this side after the sent bytes. It can still receive.
+    /// Ends the stream of this side after the sent bytes. This side can still receive.
     pub fn finish(&mut self) {
         match &mut self.stream {
             Stream::Simulated(stream) => stream.finish(),
@@ -96,21 +96,24 @@ impl Raw {
         }
     }
 
-    /// Resets the connection. On a real socket there must be something that is not read (see
-    /// [`stop_reading`](Self::stop_reading)): a close is a reset then, and std has no other way to
-    /// ask for one.
+    /// Resets the connection. On a real socket there must be unread bytes (see
+    /// [`stop_reading`](Self::stop_reading)). Then closing the socket resets the connection; std
+    /// has no other way to do so.
     pub fn reset(self) {
         match self.stream {
             Stream::Simulated(stream) => stream.reset(),
             Stream::Real { tcp: None, .. } => {}
             Stream::Real { tcp: Some(tcp), .. } => {
-                tcp.set_nonblocking(false).expect("the socket takes its options");
-                tcp.set_read_timeout(Some(PATIENCE)).expect("the socket takes its options");
-                // Fails at once if the other side has sent a reset first.
+                tcp.set_nonblocking(false).expect("the option can be set");
+                tcp.set_read_timeout(Some(PATIENCE)).expect("the option can be set");
+                // The call fails at once if the other side has sent a reset first.
                 let told = tcp.peek(&mut [0]).map_err(|error| error.kind());
-                // The error kind of a time-out differs between systems.
+                // The error kind of a timeout differs between systems.
                 let in_vain = [ErrorKind::WouldBlock, ErrorKind::TimedOut].map(Err);
-                assert!(!in_vain.contains(&told), "a byte was read that cannot be put back");
+                assert!(
+                    !in_vain.contains(&told),
+                    "no byte is unread, so a close would not reset the connection"
+                );
             }
         }
     }
@@ -119,7 +122,7 @@ impl Raw {
     pub fn vanish(&self) {
         match &self.stream {
             Stream::Simulated(stream) => stream.vanish(),
-            Stream::Real { .. } => panic!("no link of a real peer is cut"),
+            Stream::Real { .. } => panic!("the link of a real peer cannot be cut"),
         }
     }
 
@@ -189,7 +192,7 @@ impl Raw {
                 *end = end.or(told);
                 if *finish && outbox.is_empty() && end.is_none() {
                     *finish = false;
-                    // Fails where the connection is gone.
+                    // The call fails if the connection has ended.
                     let _ = tcp.shutdown(Shutdown::Write);
                 }
                 if self.reads && *end != Some(End::Reset) {
@@ -227,23 +230,23 @@ fn receive_some(mut tcp: &TcpStream, received: &mut Vec<u8>) -> Option<End> {
     }
 }
 
-/// A native frame.
+/// Returns a native frame.
 pub fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(1 + payload.len()).expect("a frame's length");
+    let length = u32::try_from(1 + payload.len()).expect("the length fits into 32 bits");
     let mut frame = length.to_le_bytes().to_vec();
     frame.push(kind);
     frame.extend(payload);
     frame
 }
 
-/// The first bytes of a frame that announces a payload of this size.
+/// Returns the first bytes of a frame that announces a payload of this size.
 pub fn frame_head(kind: u8, payload_bytes: u32) -> Vec<u8> {
     let mut head = (1 + payload_bytes).to_le_bytes().to_vec();
     head.push(kind);
     head
 }
 
-/// A hello of version 1 that asks for this heartbeat.
+/// Returns a hello of version 1 that requests this heartbeat.
 pub fn hello(heartbeat_ms: u32, payload_bytes_max: u32) -> Vec<u8> {
     let mut hello = b"POSTHOUS".to_vec();
     hello.extend(1u16.to_le_bytes());
@@ -256,7 +259,7 @@ pub fn hello(heartbeat_ms: u32, payload_bytes_max: u32) -> Vec<u8> {
     frame(4, &hello)
 }
 
-/// A request frame.
+/// Returns a request frame.
 pub fn request(id: u32, kind: u8, payload: &[u8]) -> Vec<u8> {
     let mut body = id.to_le_bytes().to_vec();
     body.push(kind);
@@ -264,7 +267,7 @@ pub fn request(id: u32, kind: u8, payload: &[u8]) -> Vec<u8> {
     frame(8, &body)
 }
 
-/// The code and the text of a bye's payload.
+/// Returns the code and the text in the payload of a bye.
 pub fn bye(payload: &[u8]) -> (u16, String) {
     let code = u16::from_le_bytes([payload[0], payload[1]]);
     (code, String::from_utf8(payload[6..].to_vec()).expect("a bye's text is UTF-8"))

@@ -8,7 +8,7 @@ use posthouse::Directory;
 use posthouse::sim::{Disk, SplitMix64};
 use tempfile::TempDir;
 
-/// A place for files; a real one is removed with it.
+/// A place for files. Dropping this value removes a real directory.
 pub enum Store {
     Real(TempDir),
     Simulated(Disk),
@@ -16,17 +16,17 @@ pub enum Store {
 
 impl Store {
     pub fn real() -> Self {
-        Self::Real(tempfile::tempdir().expect("a directory for the test"))
+        Self::Real(tempfile::tempdir().expect("a temporary directory can be created"))
     }
 
     pub fn directory(&self) -> Directory {
         match self {
-            Self::Real(root) => Directory::open(root).expect("the file exists"),
+            Self::Real(root) => Directory::open(root).expect("the directory opens"),
             Self::Simulated(disk) => disk.directory(),
         }
     }
 
-    /// The path of a real one.
+    /// Returns the path of a real directory.
     pub fn path(&self) -> &Path {
         match self {
             Self::Real(root) => root.path(),
@@ -39,8 +39,8 @@ impl Store {
             Self::Real(root) => {
                 let path = root.path().join(name);
                 fs::create_dir_all(path.parent().expect("the path is in the root"))
-                    .expect("there is room for it");
-                fs::write(path, bytes).expect("there is room for it");
+                    .expect("the directory can be created");
+                fs::write(path, bytes).expect("the file can be written");
             }
             Self::Simulated(disk) => disk.write(name, bytes),
         }
@@ -53,14 +53,15 @@ impl Store {
         }
     }
 
-    /// Replaces the bytes of a file by as many others, and keeps its modification time.
+    /// Replaces the bytes of a file by the same number of other bytes, and keeps its modification
+    /// time.
     pub fn rewrite(&self, name: &str, bytes: &[u8]) {
         match self {
             Self::Real(root) => {
                 let path = root.path().join(name);
                 let modified =
                     fs::metadata(&path).and_then(|m| m.modified()).expect("the file exists");
-                fs::write(&path, bytes).expect("there is room for it");
+                fs::write(&path, bytes).expect("the file can be written");
                 let file = fs::File::options().write(true).open(&path).expect("the file exists");
                 file.set_modified(modified).expect("the owner may set the time");
             }
@@ -68,8 +69,8 @@ impl Store {
         }
     }
 
-    /// Gives the name of a file to another one of the same modification time, where that can be
-    /// set.
+    /// Replaces a file by another one of the same name. On a real disk, the new file has the
+    /// modification time of the old one.
     pub fn replace(&self, name: &str, bytes: &[u8]) {
         match self {
             Self::Real(root) => {
@@ -77,7 +78,7 @@ impl Store {
                 let new = root.path().join("replacement");
                 let modified =
                     fs::metadata(&path).and_then(|m| m.modified()).expect("the file exists");
-                fs::write(&new, bytes).expect("there is room for it");
+                fs::write(&new, bytes).expect("the file can be written");
                 let file = fs::File::options().write(true).open(&new).expect("the file exists");
                 file.set_modified(modified).expect("the owner may set the time");
                 drop(file);
@@ -95,7 +96,7 @@ impl Store {
         }
     }
 
-    /// Makes a file shorter, or longer by zeros.
+    /// Truncates a file, or extends it with zeros.
     pub fn resize(&self, name: &str, bytes: u64) {
         match self {
             Self::Real(root) => {
@@ -124,7 +125,7 @@ impl Store {
         }
     }
 
-    /// The final files, in order.
+    /// Returns the names of the final files, in order.
     pub fn files(&self) -> Vec<String> {
         match self {
             Self::Real(root) => {
@@ -162,7 +163,7 @@ fn is_open(path: &Path) -> bool {
     targets.any(|target| target == path)
 }
 
-/// An open that shares nothing fails while the file is open.
+/// Returns whether the file is open. While it is, an open without sharing fails.
 #[cfg(windows)]
 fn is_open(path: &Path) -> bool {
     use std::os::windows::fs::OpenOptionsExt;
@@ -175,14 +176,14 @@ fn part_at(path: &Path) -> Option<Vec<u8>> {
     match fs::read(path).map_err(|error| error.kind()) {
         Ok(bytes) => Some(bytes),
         Err(ErrorKind::NotFound) => None,
-        // The error of Windows for a file that is being removed.
+        // Windows returns this error for a file that is being removed.
         Err(ErrorKind::PermissionDenied) if cfg!(windows) => None,
         Err(kind) => panic!("{}: {kind}", path.display()),
     }
 }
 
 fn walk(root: &Path, directory: &Path, files: &mut Vec<String>) {
-    for entry in fs::read_dir(directory).expect("the file exists") {
+    for entry in fs::read_dir(directory).expect("the directory can be read") {
         let path = entry.expect("the entry can be read").path();
         if path.is_dir() && !path.is_symlink() {
             walk(root, &path, files);
@@ -193,7 +194,7 @@ fn walk(root: &Path, directory: &Path, files: &mut Vec<String>) {
     }
 }
 
-/// Bytes that no two files share, and that repeat nowhere.
+/// Returns pseudorandom bytes, which differ for each seed and do not repeat.
 pub fn content(seed: u64, bytes: usize) -> Vec<u8> {
     let mut random = SplitMix64::new(seed);
     let mut content = Vec::with_capacity(bytes + 8);

@@ -1,5 +1,5 @@
-//! The descriptions in offers: directories, attributes, permission to replace; and the signs of
-//! life of a side that works.
+//! Tests of the descriptions in offers: directories, attributes, the permission to replace. Tests
+//! of the `working` frames that a busy side sends.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const REPLACE: u8 = 1;
 const DIRECTORY: u8 = 2;
 const HASH_OF_NOTHING: [u8; 4] = [0xaf, 0x13, 0x49, 0xb9];
 
-/// An attribute: type, length, value.
+/// Returns an attribute of an offer: its type, length and value.
 fn attribute(kind: u8, value: &[u8]) -> Vec<u8> {
     [&[kind][..], &(value.len() as u16).to_le_bytes(), value].concat()
 }
@@ -27,7 +27,7 @@ fn attribute(kind: u8, value: &[u8]) -> Vec<u8> {
 fn a_directory_is_made_and_answered_with_done_at_once() {
     everywhere(|harness| {
         let there = harness.store("there");
-        let quota = there.directory().with_quota(1 << 20, 2).expect("counted");
+        let quota = there.directory().with_quota(1 << 20, 2).expect("the files can be counted");
         let (server, log) = serve(harness, &quota);
         let mut raw = harness.dial(&server);
         greet(harness, &mut raw);
@@ -35,24 +35,24 @@ fn a_directory_is_made_and_answered_with_done_at_once() {
         {
             raw.send_frame(OFFER, &offer_with(id, 0, 0, DIRECTORY, &[], name));
             let (kind, payload) = harness.read_frame(&mut raw);
-            assert_eq!((kind, &payload[4..8]), (DONE, &HASH_OF_NOTHING[..]), "{id}");
+            assert_eq!((kind, &payload[4..8]), (DONE, &HASH_OF_NOTHING[..]), "offer {id}");
         }
         assert!(there.has_directory("empty/inner") && there.has_directory("b"));
         assert_eq!(
             log.wait(harness, 4).result().map(|hash| hash[..4] == HASH_OF_NOTHING),
             Ok(true)
         );
-        // Two are empty now, as many as files are allowed.
+        // The quota allows as many empty directories as files: two. Two are empty now.
         raw.send_frame(OFFER, &offer_with(9, 0, 0, DIRECTORY, &[], b"third"));
         assert_eq!(aborted(harness, &mut raw, 9).0, QUOTA);
-        // They take no room of files, and a file cannot have the name of a directory.
+        // Empty directories do not count as files. A file cannot have the name of a directory.
         raw.send_frame(OFFER, &offer(11, 0, b"file"));
         assert_eq!(accepted(harness, &mut raw), (0, 0));
         raw.send_frame(OFFER, &offer(13, 0, b"empty"));
         assert_eq!(aborted(harness, &mut raw, 13).0, 8);
-        // A directory with bytes breaks the protocol.
+        // A directory with a size other than 0 violates the protocol.
         raw.send_frame(OFFER, &offer_with(15, 0, 1, DIRECTORY, &[], b"x"));
-        harness.wait_for("the end", || log.ends().len() == 1);
+        harness.wait_for("the end of the connection", || log.ends().len() == 1);
         assert_eq!(log.ends()[0].kind(), DisconnectKind::Protocol);
         harness.end(&server);
     });
@@ -91,7 +91,7 @@ fn done_returns_the_delivery_id_and_unknown_attributes_are_skipped_unless_critic
         assert_eq!((kind, &payload[36..]), (DONE, &id[..]));
         let shown = log.wait(harness, 1).handle().delivery_id().map(|id| id.0);
         assert_eq!(shown, Some(id));
-        // Without an id nothing follows the hash.
+        // Without a delivery id, nothing follows the hash.
         raw.send_frame(OFFER, &offer(3, 0, b"other"));
         assert_eq!(accepted(harness, &mut raw), (0, 0));
         raw.send_frame(DONE, &numbered(3, &posthouse_wire::file_hash(b"")));
@@ -123,8 +123,8 @@ fn a_file_is_not_replaced_even_if_its_sender_permits_it() {
     });
 }
 
-/// The disk hangs while the receiver looks for the file, and later while it writes: the sender
-/// hears from it all the same, and so does a peer that waits for a file.
+/// The disk hangs after an offer, and later after a get and a list. Each time the peer gets
+/// `working` frames until the disk resumes.
 #[test]
 fn a_side_that_waits_for_its_disk_shows_that_it_works() {
     in_simulation(|harness| {
@@ -149,10 +149,13 @@ fn a_side_that_waits_for_its_disk_shows_that_it_works() {
             assert_eq!(next(harness, &mut raw), (WORKING, numbered(1, b"")));
         }
         let waited = harness.world().now() - since;
-        assert!(waited <= Duration::from_secs(61), "at least once a heartbeat: {waited:?}");
+        assert!(
+            waited <= Duration::from_secs(61),
+            "30 `working` frames took {waited:?}: more than a heartbeat each"
+        );
         disk.resume();
         assert_eq!(next(harness, &mut raw).0, ACCEPT);
-        // While chunks may come, credit is the sign of life.
+        // While chunks may arrive, the receiver sends credit instead of `working` frames.
         raw.send_frame(CHUNK, &chunk(1, b"01234"));
         let (kind, payload) = next(harness, &mut raw);
         assert_eq!((kind, &payload[4..]), (CREDIT, &10_u64.to_le_bytes()[..]));
@@ -170,7 +173,10 @@ fn a_side_that_waits_for_its_disk_shows_that_it_works() {
         raw.send_frame(LIST, &numbered(5, b""));
         for _ in 0..30 {
             let (kind, payload) = next(harness, &mut raw);
-            assert!(kind == WORKING && (payload[0] == 3 || payload[0] == 5), "{kind}");
+            assert!(
+                kind == WORKING && (payload[0] == 3 || payload[0] == 5),
+                "frame of kind {kind}"
+            );
         }
         disk.resume();
         let answers = [next(harness, &mut raw).0, next(harness, &mut raw).0];
@@ -180,7 +186,8 @@ fn a_side_that_waits_for_its_disk_shows_that_it_works() {
     });
 }
 
-/// A server that has asked its peer for a file, as transfer 2.
+/// Returns a server, its log, and a raw peer. The server has requested a file from the peer, as
+/// transfer 2.
 fn fetching(
     harness: &Harness<'_>,
     here: &Store,
@@ -201,7 +208,7 @@ fn fetching(
     (server, log, raw)
 }
 
-/// The get ends at once. It does not wait for the time for an answer.
+/// The get ends at once. It does not wait for its timeout.
 #[test]
 fn an_offer_that_cannot_be_handled_ends_the_get_that_it_answers() {
     let critical = attribute(0x80 | 0x4d, b"");
@@ -221,8 +228,8 @@ fn an_offer_that_cannot_be_handled_ends_the_get_that_it_answers() {
     }
 }
 
-/// A peer that says that it works on one of several gets is waited for beyond the time for an
-/// answer: it need not say so for each of them.
+/// A `working` frame for one of several gets extends the timeout of all of them. The peer need not
+/// send one for each get.
 #[test]
 fn a_peer_that_works_on_one_get_is_waited_for() {
     in_simulation(|harness| {

@@ -1,4 +1,5 @@
-//! Peers that want many files at once, and accept none or take none: T33.
+//! Peers that request many files at once, and accept none of the offers or read none of the bytes:
+//! threat T33.
 
 use posthouse::Endpoint;
 
@@ -10,7 +11,7 @@ use crate::harness::{on_real_sockets, target};
 use crate::raw::Raw;
 use crate::store::{Store, content};
 
-/// The gets of a connection.
+/// The maximum number of gets of a connection at the same time.
 const GETS: u32 = 16;
 
 fn serve(harness: &Harness<'_>, there: &Store, options: Options) -> Endpoint<FileHandler> {
@@ -19,7 +20,7 @@ fn serve(harness: &Harness<'_>, there: &Store, options: Options) -> Endpoint<Fil
     harness.serve_with(FileHandler::new().giving(there.directory()), options)
 }
 
-/// Gets the file as often as a connection may. Returns the numbers of the offers.
+/// Requests the file as often as a connection may. Returns the ids of the offers.
 fn get_often(harness: &Harness<'_>, raw: &mut Raw, name: &[u8]) -> Vec<u32> {
     for get in 0..GETS {
         raw.send_frame(GET, &numbered(2 * get + 1, name));
@@ -27,7 +28,7 @@ fn get_often(harness: &Harness<'_>, raw: &mut Raw, name: &[u8]) -> Vec<u32> {
     (0..GETS).map(|_| next_offer(harness, raw)).collect()
 }
 
-/// Gets the file whole.
+/// Requests the file, and checks that all of it arrives.
 fn get_whole(harness: &Harness<'_>, raw: &mut Raw) {
     raw.send_frame(GET, &numbered(1, b"file"));
     let id = next_offer(harness, raw);
@@ -41,10 +42,10 @@ fn get_whole(harness: &Harness<'_>, raw: &mut Raw) {
             kind => assert_eq!(kind, WORKING),
         }
     }
-    assert!(bytes == content(1, 20_000), "the file is another one");
+    assert!(bytes == content(1, 20_000), "the content of the file differs");
 }
 
-/// T33.
+/// Threat T33: gets whose offers nobody accepts would use up the file descriptors.
 #[cfg(target_os = "linux")]
 #[test]
 fn gets_that_nobody_accepts_leave_the_descriptors_to_others() {
@@ -61,7 +62,7 @@ fn gets_that_nobody_accepts_leave_the_descriptors_to_others() {
     }
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: Some(MAX_DESCRIPTORS), maximum })
-        .expect("the limit is lowered");
+        .expect("the limit can be lowered");
     on_real_sockets(|harness| {
         let there = harness.store("there");
         let server = serve(harness, &there, harness.options());
@@ -71,10 +72,15 @@ fn gets_that_nobody_accepts_leave_the_descriptors_to_others() {
             greet(harness, raw);
             offers.push(get_often(harness, raw, b"file"));
         }
-        assert_eq!(server.stats().open_files, 0, "files are open that nobody has accepted");
+        assert_eq!(
+            server.stats().open_files,
+            0,
+            "files are open before their offers were accepted"
+        );
         serves_others(harness, &server);
 
-        // Now they accept all, and allow no byte: they have at most their share.
+        // Now the attackers accept all offers with a limit of 0 bytes. They get at most their
+        // share.
         for (raw, offers) in attackers.iter_mut().zip(offers) {
             offers.into_iter().for_each(|id| accept(raw, id, 0));
         }
@@ -93,13 +99,13 @@ fn gets_that_nobody_accepts_leave_the_descriptors_to_others() {
         client.connect(target(&server), ()).expect("no limit is reached");
         harness.wait_for("the honest connection", || server.stats().connected > ATTACKERS as u64);
         drop(attackers);
-        assert_eq!(failed(&log.wait(harness, 1)), None, "its turn did not come");
+        assert_eq!(failed(&log.wait(harness, 1)), None, "the transfer of the honest peer failed");
         harness.end(&client);
         assert_eq!(harness.end(&server).open_files, 0);
     });
 }
 
-/// Connects and greets.
+/// Connects a raw peer and sends its hello.
 #[cfg(target_os = "linux")]
 fn newcomer(harness: &Harness<'_>, server: &Endpoint<FileHandler>) -> Raw {
     let mut raw = harness.dial(server);
@@ -115,8 +121,8 @@ fn serves_others(harness: &Harness<'_>, server: &Endpoint<FileHandler>) {
     }
 }
 
-/// One address holds all that it gets; another one is served, and its peers hear of a transfer
-/// that waits.
+/// The peers of one address hold their whole share of the open files. A peer of another address is
+/// served. A peer of the first address gets a `working` frame while its transfer waits.
 #[test]
 fn one_address_has_a_share_of_the_open_files_and_those_that_wait_are_told() {
     in_simulation(|harness| {
@@ -124,7 +130,7 @@ fn one_address_has_a_share_of_the_open_files_and_those_that_wait_are_told() {
         let options = harness.options().with(|o| o.endpoint.max_open_files = 16);
         let server = serve(harness, &there, options);
         let dial = |from: &str| {
-            let from = from.parse().expect("an address");
+            let from = from.parse().expect("the address is valid");
             let mut raw = Raw::simulated(harness.world().dial_from(from, "10.0.0.1:9990"));
             greet(harness, &mut raw);
             raw
@@ -142,7 +148,8 @@ fn one_address_has_a_share_of_the_open_files_and_those_that_wait_are_told() {
         let (kind, payload) = harness.read_frame(&mut waits);
         assert_eq!((kind, payload), (WORKING, numbered(1, b"")));
         assert_eq!(server.stats().open_files, 2);
-        // It holds its share until it leaves, and then the next one has its turn.
+        // The attacker holds its share until it leaves. Then the next transfer of its address
+        // starts.
         attacker.reset();
         let id = next_offer(harness, &mut waits);
         accept(&mut waits, id, u64::MAX);
@@ -151,7 +158,7 @@ fn one_address_has_a_share_of_the_open_files_and_those_that_wait_are_told() {
     });
 }
 
-/// Offers that wait for the place of a file are answered in turn; nobody waits for ever.
+/// Offers that wait until fewer files are open are answered in turn. None of them waits for ever.
 #[test]
 fn a_single_open_file_in_each_direction_serves_everybody() {
     everywhere(|harness| {

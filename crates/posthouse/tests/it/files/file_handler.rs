@@ -18,7 +18,7 @@ pub struct Log(Arc<Mutex<Kept>>);
 #[derive(Default)]
 struct Kept {
     transfers: Vec<FinishedTransfer>,
-    /// Messages and ends of transfers, in order.
+    /// The messages and the ends of transfers, in order.
     order: Vec<String>,
     ends: Vec<DisconnectReason>,
 }
@@ -50,8 +50,10 @@ impl FileHandler {
         self
     }
 
-    /// Keeps the responders of offers, so that the test answers them later. Offers with some names,
-    /// such as `now...`, `refuse` and `forget`, are handled at once.
+    /// Keeps the responders of offers, so that the test answers them later. Three names are
+    /// exceptions. The callback answers an offer of `now...` at once. It keeps the responder of
+    /// `refuse`, and also rejects the offer. It neither keeps the responder of `forget` nor answers
+    /// the offer.
     pub fn keeping(mut self, kept: Arc<Mutex<Vec<OwnedOfferResponder>>>) -> Self {
         self.keeps = Some(kept);
         self
@@ -71,7 +73,7 @@ impl FileHandler {
         self
     }
 
-    /// Sets the call that the handler makes for each message.
+    /// Sets the closure that the handler calls for each message.
     pub fn on_received(
         mut self,
         call: impl Fn(&mut Peer<'_, Self>) -> HandlerResult + Send + Sync + 'static,
@@ -105,7 +107,7 @@ impl Handler for FileHandler {
                 return Ok(None);
             }
             kept.lock().unwrap().extend(answer.take());
-            assert!(answer.take().is_none(), "it is taken");
+            assert!(answer.take().is_none(), "a responder was taken twice");
             return if offer.name() == "refuse" { Err("at once".into()) } else { Ok(None) };
         }
         match &self.takes {
@@ -151,7 +153,7 @@ impl Log {
         self.0.lock().unwrap().ends.clone()
     }
 
-    /// Keeps only the record of the incoming transfers.
+    /// Removes the outgoing transfers from the log.
     pub fn forget_outgoing(&self) {
         self.0.lock().unwrap().transfers.retain(FinishedTransfer::is_incoming);
     }
@@ -184,7 +186,8 @@ pub fn serve_with(
     (harness.serve_with(handler, options), log)
 }
 
-/// Starts an endpoint that connects to the server and makes the call once it is connected.
+/// Starts an endpoint that connects to the server, and calls `call` when the connection is
+/// established.
 pub fn visit(
     harness: &Harness<'_>,
     server: &Endpoint<FileHandler>,

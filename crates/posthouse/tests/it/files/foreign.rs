@@ -1,6 +1,7 @@
 //! A foreign peer: a Python client that was written from PROTOCOL.md alone.
 //!
-//! Without Python the tests are skipped, unless `POSTHOUSE_TESTS_NEED_ALL` is set.
+//! On a machine without Python these tests are skipped, or fail if `POSTHOUSE_TESTS_NEED_ALL` is
+//! set.
 
 use std::path::Path;
 use std::process::Command;
@@ -22,21 +23,21 @@ fn with_python(scenario: impl Fn(&Harness<'_>)) {
     }
 }
 
-/// Runs the client; its exit code, and what it said.
+/// Runs the Python client. Returns its exit code and its output.
 fn python(server: &Endpoint<FileHandler>, arguments: &[&str]) -> (i32, String) {
     let address = server.addresses()[0].socket_addr();
     let output = Command::new("python3")
         .args(["-B", SCRIPT, &address.ip().to_string(), &address.port().to_string()])
         .args(arguments)
         .output()
-        .expect("a Python is found");
+        .expect("Python can be started");
     let said = [output.stdout, output.stderr].concat();
     let code = output.status.code().expect("the program ended without a signal");
     (code, String::from_utf8_lossy(&said).trim().to_owned())
 }
 
 fn text(path: &Path) -> &str {
-    path.to_str().expect("a path in UTF-8")
+    path.to_str().expect("the path is UTF-8")
 }
 
 #[cfg_attr(windows, ignore = "Wine: there is no Python for Windows here")]
@@ -56,7 +57,7 @@ fn a_python_client_sends_a_file_and_fetches_it_again() {
             let (code, said) = python(&server, &["get", name, text(&back)]);
             assert_eq!((code, said), (0, format!("received {bytes} bytes from 0 on")));
             assert!(std::fs::read(&back).expect("the file arrived") == content(1, bytes));
-            // What is there on both sides is compared, and not moved.
+            // A file that both sides have is compared, and none of its bytes are sent.
             let again = [
                 (["put", text(&sent), name], "sent 0 bytes from"),
                 (["get", name, text(&back)], "received 0 bytes from"),
@@ -87,7 +88,7 @@ fn a_python_client_goes_on_with_what_was_cut() {
         let cut = |bytes: &str, ends: usize| {
             let (code, said) = python(&server, &["put", text(&path), "--cut", bytes]);
             assert_eq!((code, said), (3, format!("cut after {bytes} bytes")));
-            harness.wait_for("the end of that transfer", || log.ends().len() == ends);
+            harness.wait_for("the end of the connection", || log.ends().len() == ends);
             there.parts().iter().map(Vec::len).sum::<usize>()
         };
         assert_eq!(cut("60000", 1), 60_000);
@@ -98,9 +99,10 @@ fn a_python_client_goes_on_with_what_was_cut() {
         assert!(there.read("file").expect("the file exists") == file);
         harness.wait_for("the removal of the part", || there.parts().is_empty());
 
-        // The same name, size and time, and other bytes: it begins anew, in both directions.
+        // A file with the same name, size and time, but with other bytes, is not resumed. This
+        // holds for both directions.
         there.remove("file");
-        harness.wait_for("that client's end", || log.ends().len() == 2);
+        harness.wait_for("the end of the client's connection", || log.ends().len() == 2);
         assert_eq!(cut("70000", 3), 70_000);
         here.rewrite("file", &other);
         let (code, said) = python(&server, &["put", text(&path)]);

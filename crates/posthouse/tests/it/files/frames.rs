@@ -1,4 +1,4 @@
-//! Frames of transfers, as a peer without the framework writes and reads them.
+//! The frames of file transfers, for raw peers that do not use the framework.
 
 use crate::harness::Harness;
 use crate::raw::Raw;
@@ -16,18 +16,18 @@ pub const WORKING: u8 = 21;
 /// The code of an abort because of the quota.
 pub const QUOTA: u16 = 14;
 
-/// A hello with the feature of transfers, of a peer that takes payloads of this size.
+/// Returns the hello of a peer that supports transfers and receives payloads of this size.
 pub fn greeting(payload_bytes_max: u32) -> Vec<u8> {
     let mut hello = crate::raw::hello(0, payload_bytes_max);
-    hello[15] |= 1; // the feature: frame head 5, magic 8, version 2
+    hello[15] |= 1; // the features: after the frame head (5), the magic (8), the version (2)
     hello
 }
 
-/// Says that hello, and waits for the answer.
+/// Sends the hello of [`greeting`], and waits for the answer.
 pub fn greet_with(harness: &Harness<'_>, raw: &mut Raw, payload_bytes_max: u32) {
     raw.send(&greeting(payload_bytes_max));
     let (kind, _) = harness.read_frame(raw);
-    assert_eq!(kind, 4, "the answer");
+    assert_eq!(kind, 4, "the answer is not a hello");
 }
 
 pub fn greet(harness: &Harness<'_>, raw: &mut Raw) {
@@ -38,12 +38,12 @@ pub fn offer(id: u32, size: u64, name: &[u8]) -> Vec<u8> {
     offer_for(id, 0, size, name)
 }
 
-/// An offer that answers a get.
+/// Returns the payload of an offer that answers the get with the id `answers`.
 pub fn offer_for(id: u32, answers: u32, size: u64, name: &[u8]) -> Vec<u8> {
     offer_with(id, answers, size, 0, &[], name)
 }
 
-/// An offer with flags and attributes.
+/// Returns the payload of an offer with flags and attributes.
 pub fn offer_with(
     id: u32,
     answers: u32,
@@ -68,12 +68,12 @@ pub fn chunk(id: u32, bytes: &[u8]) -> Vec<u8> {
     numbered(id, bytes)
 }
 
-/// A payload that begins with a number.
+/// Returns a payload that begins with an id.
 pub fn numbered(id: u32, rest: &[u8]) -> Vec<u8> {
     [&id.to_le_bytes()[..], rest].concat()
 }
 
-/// The next abort for this id: its code and text.
+/// Waits for the next abort with this id. Returns its code and its text.
 pub fn aborted(harness: &Harness<'_>, raw: &mut Raw, id: u32) -> (u16, String) {
     loop {
         let (kind, payload) = harness.read_frame(raw);
@@ -81,12 +81,11 @@ pub fn aborted(harness: &Harness<'_>, raw: &mut Raw, id: u32) -> (u16, String) {
             let code = u16::from_le_bytes([payload[4], payload[5]]);
             return (code, String::from_utf8_lossy(&payload[6..]).into_owned());
         }
-        assert!(kind > 9, "a frame of a transfer: {kind}");
+        assert!(kind > 9, "a frame of kind {kind} does not belong to a transfer");
     }
 }
 
-/// Returns the offset and the credit of the next accept. The other side may say before that it
-/// works.
+/// Waits for the next accept. Returns its offset and its limit. Skips `working` frames before it.
 pub fn accepted(harness: &Harness<'_>, raw: &mut Raw) -> (u64, u64) {
     loop {
         let (kind, payload) = harness.read_frame(raw);
@@ -98,20 +97,20 @@ pub fn accepted(harness: &Harness<'_>, raw: &mut Raw) -> (u64, u64) {
     }
 }
 
-/// Accepts a file from its beginning, up to `limit`.
+/// Accepts a file from its first byte up to `limit`.
 pub fn accept(raw: &mut Raw, id: u32, limit: u64) {
     let nothing = posthouse_wire::file_hash(b"");
     let rest = [&0_u64.to_le_bytes()[..], &limit.to_le_bytes(), &nothing].concat();
     raw.send_frame(ACCEPT, &numbered(id, &rest));
 }
 
-/// Returns the number of the next offer.
+/// Waits for the next offer. Returns its id.
 pub fn next_offer(harness: &Harness<'_>, raw: &mut Raw) -> u32 {
     loop {
         let (kind, payload) = harness.read_frame(raw);
         if kind == OFFER {
-            return u32::from_le_bytes(payload[..4].try_into().expect("a number"));
+            return u32::from_le_bytes(payload[..4].try_into().expect("an id has four bytes"));
         }
-        assert!(kind > 9, "a frame of a transfer: {kind}");
+        assert!(kind > 9, "a frame of kind {kind} does not belong to a transfer");
     }
 }

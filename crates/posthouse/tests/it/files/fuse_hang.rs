@@ -1,7 +1,7 @@
-//! A file system that does not answer: as much of FUSE as a test needs to hang at the right place.
+//! A FUSE file system that leaves the requests of one kind unanswered, so that a system call hangs.
 //!
-//! Any user can mount it in a new namespace, so a test with such a file system runs in a process
-//! that has its own namespace.
+//! Any user can mount it in a new namespace. A test that needs it therefore runs in a process with
+//! its own namespace.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -17,7 +17,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::store::Store;
 
-/// Kinds of requests: `FUSE_LOOKUP`, ... of `linux/fuse.h`.
+/// The kinds of requests, such as `FUSE_LOOKUP` in `linux/fuse.h`.
 pub const LOOKUP: u32 = 1;
 pub const READ: u32 = 15;
 const FORGET: u32 = 2;
@@ -27,16 +27,17 @@ const INIT: u32 = 26;
 const INTERRUPT: u32 = 36;
 const BATCH_FORGET: u32 = 42;
 
-/// The length of its only file.
+/// The length of the only file of the file system.
 const FILE_BYTES: u64 = 1 << 20;
 const ROOT: u64 = 1;
 const REQUEST_BYTES_MAX: usize = 256 * 1024;
 const NO_SUCH_CALL: i32 = -38;
 
-/// Set in the process of a file system: the requests that it does not answer, and its mount point.
+/// The environment variables of the process that serves the file system: the kind of the requests
+/// that it does not answer, and the mount point.
 const SERVES: &str = "POSTHOUSE_TEST_MUTE";
 const PLACE: &str = "POSTHOUSE_TEST_MUTE_AT";
-/// The lines that this process prints.
+/// The lines that the serving process prints.
 const MOUNTED: &str = "mounted";
 const UNANSWERED: &str = "unanswered";
 
@@ -47,14 +48,15 @@ pub fn can_mount(test: &str) -> bool {
     crate::namespace::is_inside(test, &["--mount"], has_fuse)
 }
 
-/// A mounted file system with one file. When this is dropped, it ends, and all requests that wait
-/// for it fail.
+/// A mounted file system with one file. Dropping this value ends the file system, and all requests
+/// that wait for it fail.
 ///
-/// Another process serves it, because a process that waits for itself cannot even be killed.
+/// Another process serves the file system. A process that waits for its own file system could not
+/// even be killed.
 pub struct FuseHang {
     place: Store,
     server: Child,
-    /// The number of requests that were not answered.
+    /// The number of requests that the file system has left unanswered.
     unanswered: Arc<AtomicUsize>,
 }
 
@@ -70,10 +72,10 @@ impl FuseHang {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("the call succeeds");
-        let mut lines = BufReader::new(server.stdout.take().expect("the pipe opens")).lines();
+            .expect("the serving process can be started");
+        let mut lines = BufReader::new(server.stdout.take().expect("the output is a pipe")).lines();
         let mounted = lines.by_ref().any(|line| line.is_ok_and(|line| line == MOUNTED));
-        assert!(mounted, "the file system is there");
+        assert!(mounted, "the file system was not mounted");
         let unanswered = Arc::<AtomicUsize>::default();
         let count = unanswered.clone();
         thread::spawn(move || {
@@ -88,7 +90,7 @@ impl FuseHang {
         self.place.path()
     }
 
-    /// Returns whether a request waits for an answer that does not come.
+    /// Returns whether the file system has left a request unanswered.
     pub fn is_waited_for(&self) -> bool {
         self.unanswered.load(Ordering::SeqCst) > 0
     }
@@ -102,13 +104,13 @@ impl Drop for FuseHang {
     }
 }
 
-/// Not a test, but the process of a file system. It ends with the process that started it, and then
-/// every request that waits for the file system fails.
+/// The serving process, which the test runner sees as a test. It ends with the process that started
+/// it. Then every request that waits for the file system fails.
 #[test]
 fn serves() {
     let Ok(kind) = std::env::var(SERVES) else { return };
-    let kind = kind.parse().expect("a number");
-    let place = PathBuf::from(std::env::var_os(PLACE).expect("the name is found"));
+    let kind = kind.parse().expect("the kind is a number");
+    let place = PathBuf::from(std::env::var_os(PLACE).expect("the mount point is set"));
     let device = File::options().read(true).write(true).open("/dev/fuse").expect("FUSE opens");
     let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
     let options = CString::new(options).expect("the text has no zero byte");
@@ -120,7 +122,7 @@ fn serves() {
     std::process::exit(0);
 }
 
-/// Answers requests until the file system ends.
+/// Answers all requests, except those of the kind `fuse_hang`, until the file system ends.
 fn answer(mut device: &File, fuse_hang: u32) {
     let mut request = vec![0; REQUEST_BYTES_MAX];
     while let Ok(count) = device.read(&mut request) {
@@ -128,7 +130,7 @@ fn answer(mut device: &File, fuse_hang: u32) {
             |at: usize| u32::from_ne_bytes(request[at..at + 4].try_into().expect("four bytes"));
         let unique = u64::from_ne_bytes(request[8..16].try_into().expect("eight bytes"));
         let node = u64::from_ne_bytes(request[16..24].try_into().expect("eight bytes"));
-        assert!(count >= 40, "a request has a head");
+        assert!(count >= 40, "a request is shorter than its header");
         let kind = word(4);
         if kind == fuse_hang {
             println!("{UNANSWERED}");
@@ -147,14 +149,14 @@ fn answer(mut device: &File, fuse_hang: u32) {
         reply.extend(error.to_ne_bytes());
         reply.extend(unique.to_ne_bytes());
         reply.extend(body);
-        // The process that asked may have ended.
+        // The process that made the request may have ended.
         let _ = device.write(&reply);
     }
 }
 
-/// Returns the answer to the first request: version 7.31, and several reads at a time, as is usual.
-/// (Without the flag the kernel makes the thread that starts a read wait for it, even the thread of
-/// a ring.)
+/// Returns the answer to the first request: version 7.31 with asynchronous reads, as is usual.
+/// Without this flag, the kernel blocks the thread that starts a read, even if it starts the read
+/// through io_uring.
 fn started(max_readahead: u32) -> Vec<u8> {
     const ASYNC_READ: u32 = 1;
     let mut body = Vec::new();
@@ -165,7 +167,7 @@ fn started(max_readahead: u32) -> Vec<u8> {
     body
 }
 
-/// That there is a file, whatever the name.
+/// Returns the answer to a lookup. Every name is a name of the one file.
 fn entry() -> Vec<u8> {
     let mut body = (ROOT + 1).to_ne_bytes().to_vec();
     body.resize(40, 0);

@@ -1,4 +1,5 @@
-//! Files that are sent again: their hashes are known, and nobody need look at their bytes.
+//! Files that are sent again: their hashes are in the cache, so the sender need not read their
+//! bytes.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::process::is_wine;
 use crate::raw::Raw;
 use crate::store::{Store, content};
 
-/// BLAKE3 of nothing.
+/// The BLAKE3 hash of no bytes.
 const OF_NOTHING: [u8; 32] = [
     0xaf, 0x13, 0x49, 0xb9, 0xf5, 0xf9, 0xa1, 0xa6, 0xa0, 0x40, 0x4d, 0xea, 0x36, 0xdc, 0xc9, 0x49,
     0x9b, 0xcb, 0x25, 0xc9, 0xad, 0xc1, 0x12, 0xb7, 0xcc, 0x9a, 0x93, 0xca, 0xe4, 0x1f, 0x32, 0x62,
@@ -29,7 +30,10 @@ fn a_file_comes_whole_to_each_who_gets_it() {
             let here = harness.store(&format!("here {n}"));
             let client = harness.client(&server);
             let told = client.get("file", &here.directory()).expect("the file arrives");
-            assert!(here.read("file").expect("the file exists") == sent, "to client {n}");
+            assert!(
+                here.read("file").expect("the file exists") == sent,
+                "client {n} got other bytes"
+            );
             assert_eq!(*hash.get_or_insert(told), told);
             client.close();
             log.wait(harness, n + 1);
@@ -38,13 +42,18 @@ fn a_file_comes_whole_to_each_who_gets_it() {
     });
 }
 
-/// A file of this machine that has not changed for a while: it is known when it is sent again.
+/// The file of this program has not changed for a while, so its hash is kept. When the file is sent
+/// again, the sender does not read it.
 #[test]
 fn a_long_file_that_was_sent_before_comes_whole() {
     on_real_sockets(|harness| {
-        let program = std::env::current_exe().expect("the path of this program");
-        let name = program.file_name().and_then(|name| name.to_str()).expect("a name");
-        let there = posthouse::Directory::open(program.parent().expect("the directory opens"));
+        let program = std::env::current_exe().expect("the path of this program is known");
+        let name = program
+            .file_name()
+            .and_then(|name| name.to_str())
+            .expect("the name of this program is UTF-8");
+        let there =
+            posthouse::Directory::open(program.parent().expect("a program is in a directory"));
         let handler = FileHandler::new().giving(there.expect("the directory opens"));
         let server = harness.serve_with(handler, harness.options());
         let bytes = std::fs::read(&program).expect("the file exists");
@@ -56,17 +65,24 @@ fn a_long_file_that_was_sent_before_comes_whole() {
             let here = harness.store("here");
             let client = harness.client(&server);
             client.get(name, &here.directory()).expect("the file arrives");
-            assert!(here.read(name).expect("the file exists") == bytes, "to client {n}");
+            assert!(
+                here.read(name).expect("the file exists") == bytes,
+                "client {n} got other bytes"
+            );
             client.close();
         }
         let unread = harness.end(&server).sendfile_bytes;
         match is_settled {
-            // A ring reads and sends in as much time.
+            // On io_uring a read and a send take as little time as a sendfile, so the file is read.
             true if harness.is_on_uring() => assert_eq!(unread, 0),
             true if cfg!(windows) && !is_wine() && unread == 0 => {
                 eprintln!("NOT TESTED: only server editions of Windows send files by themselves");
             }
-            true => assert!(unread >= bytes.len() as u64, "{unread} of twice {}", bytes.len()),
+            true => assert!(
+                unread >= bytes.len() as u64,
+                "the system sent {unread} bytes, and the file has {}",
+                bytes.len()
+            ),
             false => {
                 eprintln!(
                     "NOT TESTED: this program was built too recently for its hash to be kept"
@@ -76,8 +92,8 @@ fn a_long_file_that_was_sent_before_comes_whole() {
     });
 }
 
-/// Size and time do not show the change: the first receiver finds the wrong hash, and the next one
-/// gets the right file.
+/// The file changes, but not its size and time, so the hash in the cache is wrong. The next
+/// receiver detects the wrong hash, and the one after it gets the right file.
 #[test]
 fn what_is_known_wrongly_is_found_out_and_forgotten() {
     in_simulation(|harness| {
@@ -100,7 +116,7 @@ fn what_is_known_wrongly_is_found_out_and_forgotten() {
     });
 }
 
-/// Requests the file and accepts it up to `limit`. The caller gives the credit for more.
+/// Requests the file and accepts it up to `limit`. The caller sends the credit for more.
 fn begin(harness: &Harness<'_>, raw: &mut Raw, limit: u64) {
     greet(harness, raw);
     raw.send_frame(18, &numbered(1, b"file"));
@@ -110,8 +126,8 @@ fn begin(harness: &Harness<'_>, raw: &mut Raw, limit: u64) {
     raw.send_frame(ACCEPT, &numbered(2, &accept));
 }
 
-/// Returns the bytes of the chunks that arrive, up to `bytes_max`, and the other frame that ends
-/// them, if one does.
+/// Reads chunks until at least `bytes_max` bytes or another frame has arrived. Returns the bytes,
+/// and the other frame if there is one.
 fn chunks(
     harness: &Harness<'_>,
     raw: &mut Raw,
@@ -135,13 +151,13 @@ fn serve_known(harness: &Harness<'_>, there: &Store) -> posthouse::Endpoint<File
     let client = harness.client(&server);
     client.get("file", &harness.store("first").directory()).expect("the file arrives");
     client.close();
-    // The last confirmation of the client has reached the server.
+    // When the connection has ended, the server has received the client's last confirmation.
     harness.wait_for("the end of the connection", || server.stats().connections == 0);
     server
 }
 
-/// If the system sends a file, an unreadable file may end the connection. Sent the same way again,
-/// it would end the next connection too, so the sender reads it then.
+/// If the system sends a file (`sendfile`) and cannot read it, the connection may end. The next
+/// connection would end, too, so the sender reads the file itself at the next attempt.
 #[test]
 fn a_known_file_whose_connection_was_lost_is_read_the_next_time() {
     in_simulation(|harness| {
@@ -150,7 +166,9 @@ fn a_known_file_whose_connection_was_lost_is_read_the_next_time() {
         let server = serve_known(harness, &there);
         let mut raw = harness.dial(&server);
         begin(harness, &mut raw, 50_000);
-        let (_, None) = chunks(harness, &mut raw, 50_000) else { panic!("only chunks") };
+        let (_, None) = chunks(harness, &mut raw, 50_000) else {
+            panic!("a frame other than a chunk arrived")
+        };
         drop(raw);
         harness.wait_for("the end of the attempt", || server.stats().connections == 0);
         // Size and time do not show the change: only a sender that reads the file knows its hash.
@@ -174,15 +192,20 @@ fn a_known_file_that_is_cut_while_it_is_sent_leaves_the_stream_in_step() {
         let server = serve_known(harness, &there);
         let mut raw = harness.dial(&server);
         begin(harness, &mut raw, 50_000);
-        let (first, None) = chunks(harness, &mut raw, 50_000) else { panic!("only chunks") };
+        let (first, None) = chunks(harness, &mut raw, 50_000) else {
+            panic!("a frame other than a chunk arrived")
+        };
         assert!(first == sent[..50_000]);
         there.resize("file", 60_000);
         raw.send_frame(13, &numbered(2, &200_000_u64.to_le_bytes()));
         let (rest, Some((kind, payload))) = chunks(harness, &mut raw, 150_001) else {
-            panic!("the file is incomplete")
+            panic!("no frame followed the chunks")
         };
         assert!(rest.len() >= 10_000 && rest[..10_000] == sent[50_000..60_000]);
-        assert!(rest[10_000..].iter().all(|byte| *byte == 0), "bytes other than zeros");
+        assert!(
+            rest[10_000..].iter().all(|byte| *byte == 0),
+            "the missing bytes were not sent as zeros"
+        );
         assert_eq!(
             (kind, &payload[4..6]),
             (ABORT, &[9, 0][..]),
@@ -207,7 +230,7 @@ fn done_comes_with_the_hash_of_a_known_file_when_all_of_it_has_left() {
         let mut raw = harness.dial(&server);
         begin(harness, &mut raw, u64::MAX);
         let (bytes, Some((DONE, payload))) = chunks(harness, &mut raw, 100_001) else {
-            panic!("chunks, and then done")
+            panic!("no done followed the chunks")
         };
         assert!(bytes == content(1, 100_000));
         raw.send_frame(DONE, &payload);

@@ -1,4 +1,4 @@
-//! Names and full disks: T17, T22 through the framework.
+//! Invalid names (threat T17) and full disks (threat T22) through the framework.
 
 use posthouse::{ClientError, TransferErrorKind};
 
@@ -7,7 +7,7 @@ use super::frames::{OFFER, aborted, accepted, greet, offer};
 use crate::harness::{everywhere, in_simulation};
 use crate::store::content;
 
-/// T17: invalid names from a peer that does not check them itself.
+/// Threat T17: a peer that does not check names offers invalid ones.
 #[test]
 fn a_name_that_may_not_be_is_refused_and_the_next_offer_is_heard() {
     let names: [&[u8]; 18] = [
@@ -50,7 +50,7 @@ fn a_name_that_may_not_be_is_refused_and_the_next_offer_is_heard() {
     });
 }
 
-/// T22.
+/// Threat T22: the disk of the receiver is full.
 #[test]
 fn a_full_disk_fails_one_transfer_and_what_came_is_kept_for_the_next() {
     in_simulation(|harness| {
@@ -67,7 +67,7 @@ fn a_full_disk_fails_one_transfer_and_what_came_is_kept_for_the_next() {
         assert_eq!(failed(&log.wait(harness, 1)), Some(TransferErrorKind::NoSpace));
         assert!(there.files().is_empty());
         harness.world().disk("there").capacity(1_000_000);
-        client.put("small", &here.directory()).expect("no limit is reached");
+        client.put("small", &here.directory()).expect("the store has room now");
         client.put("large", &here.directory()).expect("the store has room now");
         assert!(log.wait(harness, 3).handle().resumed_from() > 0, "the transfer did not continue");
         client.close();

@@ -1,4 +1,4 @@
-//! Peers that lie about files: T20, T21, T23.
+//! Peers that lie about files: threats T20, T21 and T23.
 
 use posthouse::{DisconnectKind, TransferErrorKind};
 
@@ -19,7 +19,7 @@ fn few(harness: &Harness<'_>) -> Options {
     })
 }
 
-/// T20.
+/// Threat T20: the peer sends more bytes than it offered, fewer, or others.
 #[test]
 fn a_size_that_is_a_lie_gets_nobody_anywhere() {
     everywhere(|harness| {
@@ -28,27 +28,27 @@ fn a_size_that_is_a_lie_gets_nobody_anywhere() {
         let (server, log) = serve_with(harness, &quota, few(harness));
         let mut raw = harness.dial(&server);
         greet(harness, &mut raw);
-        // More than any disk has, within what can be said at all.
+        // The largest size that an offer can have. No disk has that many bytes.
         raw.send_frame(OFFER, &offer(1, i64::MAX as u64, b"huge"));
         assert_eq!(aborted(harness, &mut raw, 1).0, QUOTA);
-        // More than was offered.
+        // The peer sends more bytes than it offered.
         raw.send_frame(OFFER, &offer(3, 10, b"ten"));
         assert_eq!(accepted(harness, &mut raw), (0, 10));
         raw.send_frame(CHUNK, &chunk(3, &[7; 11]));
         assert_eq!(aborted(harness, &mut raw, 3).0, 11);
-        // Fewer.
+        // The peer sends fewer bytes than it offered.
         raw.send_frame(OFFER, &offer(5, 10, b"ten again"));
         assert_eq!(accepted(harness, &mut raw), (0, 10));
         raw.send_frame(CHUNK, &chunk(5, &[7; 9]));
         raw.send_frame(DONE, &[&5_u32.to_le_bytes()[..], &[0; 32]].concat());
         assert_eq!(aborted(harness, &mut raw, 5).0, 11);
-        // As many, and another hash.
+        // The peer sends as many bytes as it offered, and a wrong hash.
         raw.send_frame(OFFER, &offer(7, 10, b"third ten"));
         assert_eq!(accepted(harness, &mut raw), (0, 10));
         raw.send_frame(CHUNK, &chunk(7, &[7; 10]));
         raw.send_frame(DONE, &[&7_u32.to_le_bytes()[..], &[0; 32]].concat());
         assert_eq!(aborted(harness, &mut raw, 7).0, 4);
-        // What still comes for something that is over is ignored.
+        // A chunk of a transfer that has ended is ignored.
         raw.send_frame(CHUNK, &chunk(7, &[7; 10]));
         raw.send_frame(OFFER, &offer(9, 0, b"empty"));
         assert_eq!(accepted(harness, &mut raw), (0, 0));
@@ -58,7 +58,7 @@ fn a_size_that_is_a_lie_gets_nobody_anywhere() {
     });
 }
 
-/// Leaves parts of 100 bytes, of which the given number has come, by a connection that ends.
+/// Leaves a part for each name: offers 100 bytes, sends `bytes` of them, and ends the connection.
 fn leave_parts(
     harness: &Harness<'_>,
     server: &posthouse::Endpoint<super::file_handler::FileHandler>,
@@ -77,7 +77,8 @@ fn leave_parts(
     harness.wait_for_end(&mut raw);
 }
 
-/// Parts that their peers have left fill the quota, and give way to an offer; held ones do not.
+/// Parts whose transfers have ended fill the quota. They are removed to make room for an offer. The
+/// part of a running transfer is not removed.
 #[test]
 fn parts_that_nobody_holds_give_way_when_the_quota_is_full() {
     everywhere(|harness| {
@@ -102,21 +103,22 @@ fn parts_that_nobody_holds_give_way_when_the_quota_is_full() {
         let put = |name: &str| client.put(name, &here.directory());
         let error = put("large").unwrap_err().to_string();
         assert!(error.contains("quota exceeded"), "{error}");
-        // Its own part, which is empty, is removed after the reply.
+        // The empty part of the rejected offer is removed after the reply.
         harness.wait_for("the same five parts", || there.parts().len() == 5);
-        // The first one has room. In a new count the held file counts twice: as a part, and as a
-        // reservation; so two parts give way to the second one.
+        // The quota has room for the first file. Then the directory is counted anew. In that count
+        // the held file counts twice, as a part and as a reservation, so two parts are removed for
+        // the second file.
         for (name, parts) in [("1", 5), ("2", 3), ("3", 2), ("4", 1)] {
-            put(name).unwrap_or_else(|error| panic!("{name} has room: {error}"));
-            // The part of the file itself is removed after the reply.
-            let what = format!("{parts} parts, and no fewer, after {name}");
+            put(name).unwrap_or_else(|error| panic!("the quota has room for {name}: {error}"));
+            // The part of the new file is removed after the reply.
+            let what = format!("exactly {parts} parts after {name}");
             harness.wait_for(&what, || there.parts().len() == parts);
         }
         let error = put("5").unwrap_err().to_string();
         assert!(error.contains("quota exceeded"), "{error}");
-        harness.wait_for("the part that is held", || there.parts() == [b"h"]);
+        harness.wait_for("the part of the running transfer", || there.parts() == [b"h"]);
         holder.send_frame(CHUNK, &chunk(1, &[7; 99]));
-        harness.wait_for("the rest in the part", || there.parts()[0].len() == 100);
+        harness.wait_for("the rest of the part", || there.parts()[0].len() == 100);
         holder.finish();
         harness.wait_for_end(&mut holder);
         client.close();
@@ -125,7 +127,7 @@ fn parts_that_nobody_holds_give_way_when_the_quota_is_full() {
     });
 }
 
-/// A part gives way to others, and not to the offer that resumes it.
+/// A part can be removed to make room for other offers, but not for the offer that resumes it.
 #[test]
 fn a_part_does_not_give_way_to_its_own_file() {
     everywhere(|harness| {
@@ -178,7 +180,7 @@ fn what_is_being_written_when_the_connection_ends_is_kept() {
         assert_eq!(accepted(harness, &mut raw), (0, 10_000));
         raw.send_frame(CHUNK, &chunk(1, &content(1, 9_000)));
         raw.finish();
-        harness.wait_for("the end of the transfer", || log.ends().len() == 1);
+        harness.wait_for("the end of the connection", || log.ends().len() == 1);
         assert_eq!(there.parts(), [content(1, 9_000)]);
         harness.end(&server);
     });
@@ -195,14 +197,14 @@ fn an_offer_of_more_than_can_be_is_malformed() {
             raw.send_frame(OFFER, &offer(1, size, b"huge"));
             harness.wait_for_end(&mut raw);
             drop(raw);
-            harness.wait_for("the end of the transfer", || log.ends().len() == 1);
+            harness.wait_for("the end of the connection", || log.ends().len() == 1);
             assert_eq!(log.ends()[0].kind(), DisconnectKind::Protocol);
             harness.end(&server);
         }
     });
 }
 
-/// T21.
+/// Threat T21: a second peer resumes a part with bytes of another file.
 #[test]
 fn the_receiver_alone_decides_where_to_go_on() {
     everywhere(|harness| {
@@ -214,19 +216,24 @@ fn the_receiver_alone_decides_where_to_go_on() {
         raw.send_frame(OFFER, &offer(1, 100_000, b"file"));
         assert_eq!(accepted(harness, &mut raw), (0, 100_000));
         raw.send_frame(CHUNK, &chunk(1, &body[..60_000]));
-        harness
-            .wait_for("the file on the disk", || there.parts().iter().any(|p| p.len() == 60_000));
+        harness.wait_for("60,000 bytes in the part", || {
+            there.parts().iter().any(|p| p.len() == 60_000)
+        });
         raw.finish();
         harness.wait_for_end(&mut raw);
-        // Another comes, says the same, and has other bytes.
+        // Another peer sends the same offer, but other bytes.
         let mut other = harness.dial(&server);
         greet(harness, &mut other);
         other.send_frame(OFFER, &offer(1, 100_000, b"file"));
         assert_eq!(accepted(harness, &mut other), (60_000, 100_000));
         other.send_frame(CHUNK, &chunk(1, &content(2, 40_000)));
         other.send_frame(DONE, &[&1_u32.to_le_bytes()[..], &[9; 32]].concat());
-        assert_eq!(aborted(harness, &mut other, 1).0, 4, "the hash is of the whole");
-        harness.wait_for("the part gone", || there.parts().is_empty());
+        assert_eq!(
+            aborted(harness, &mut other, 1).0,
+            4,
+            "the hash of the whole file was not checked"
+        );
+        harness.wait_for("the removal of the part", || there.parts().is_empty());
         assert!(there.files().is_empty());
         let kinds: Vec<_> = log.transfers().iter().map(failed).collect();
         let expected =
@@ -236,7 +243,7 @@ fn the_receiver_alone_decides_where_to_go_on() {
     });
 }
 
-/// T23.
+/// Threat T23: a peer offers many files and sends no bytes of them.
 #[test]
 fn offers_beyond_the_bound_are_refused_and_those_never_fed_expire() {
     in_simulation(|harness| {
@@ -263,7 +270,7 @@ fn offers_beyond_the_bound_are_refused_and_those_never_fed_expire() {
         assert_eq!((busy, expired), (97, 3));
         let kinds: Vec<_> = log.transfers().iter().map(failed).collect();
         assert_eq!(kinds, [Some(TransferErrorKind::Expired); 3]);
-        // There is room again.
+        // The expired transfers no longer count.
         raw.send_frame(OFFER, &offer(999, 0, b"late"));
         assert_eq!(accepted(harness, &mut raw), (0, 0));
         harness.end(&server);
@@ -287,7 +294,7 @@ fn frames_of_what_was_never_begun_end_the_connection() {
             raw.send_frame(kind, &payload);
             harness.wait_for_end(&mut raw);
             drop(raw);
-            harness.wait_for("the end of the transfer", || log.ends().len() == 1);
+            harness.wait_for("the end of the connection", || log.ends().len() == 1);
             assert_eq!(log.ends()[0].kind(), DisconnectKind::Protocol, "kind {kind}");
             harness.end(&server);
         }

@@ -1,4 +1,4 @@
-//! C3: a disk that hangs delays a shutdown by at most the grace period.
+//! C3: a disk that hangs delays the end of a shutdown by at most the grace period.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use super::file_handler::{FileHandler, Log, serve_with, visit};
 use crate::harness::{Harness, in_simulation};
 use crate::store::{Store, content};
 
-/// The time past its deadline that a shutdown waits for operations that cannot be cancelled.
+/// The time that a shutdown waits after its deadline for operations that cannot be cancelled.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// Starts a server, and a peer that offers it `files` files. Hangs the disk of the server when it
-/// holds at least `bytes` for each file, all files together.
+/// holds at least `files * bytes` bytes.
 fn hung(
     harness: &Harness<'_>,
     files: u64,
@@ -35,7 +35,7 @@ fn hung(
         }
         Ok(())
     });
-    harness.wait_for("the start of the transfer", || {
+    harness.wait_for("the first bytes of the files", || {
         let parts = disk.parts();
         let come: u64 = parts.iter().map(|(_, part)| part.len() as u64).sum();
         server.stats().connected == 1 && come >= files * bytes
@@ -44,12 +44,12 @@ fn hung(
     (server, log, visitor, disk)
 }
 
-/// Ends an endpoint whose disk hangs, and checks that only operations are left. Returns their
+/// Ends an endpoint whose disk hangs, and checks that it leaves only operations. Returns their
 /// number.
 fn end_hung(harness: &Harness<'_>, server: &Endpoint<FileHandler>) -> u64 {
     let before = harness.world().now();
     server.shutdown(DEADLINE);
-    server.wait().expect("no callback waits in this test");
+    server.wait().expect("the call is not made in a callback");
     let took = harness.world().now() - before;
     assert!((DEADLINE + GIVE_UP_AFTER..DEADLINE + GIVE_UP_AFTER * 2).contains(&took), "{took:?}");
     let stats = server.stats();
@@ -72,23 +72,27 @@ fn a_connection_that_a_disk_holds_is_given_up_and_told_once() {
         );
         let leaked = end_hung(harness, &server);
         let most = 2 * files + 1;
-        assert!((1..=most).contains(&leaked), "two for each file, and a chore: {leaked}");
+        assert!(
+            (1..=most).contains(&leaked),
+            "{leaked} operations are left: at most two for each file, and one other, are expected"
+        );
         assert_eq!(log.ends().len(), 1);
         assert_eq!(
             log.transfers().len() as u64,
             files,
-            "a transfer was reported more than once: {:?}",
+            "not every transfer was reported exactly once: {:?}",
             log.order()
         );
         harness.end(&visitor);
-        // Whatever it does when it comes back concerns nobody.
+        // Operations that complete when the disk resumes have no effect.
         disk.resume();
         harness.world().settle();
         drop(server);
     });
 }
 
-/// A server whose disk hangs while it sends a file that it knows, and a peer that gets it here.
+/// Starts a server that knows the hash of a file, and a peer that requests this file into `here`.
+/// Hangs the disk while the server sends the file.
 fn hung_with_known(
     harness: &Harness<'_>,
     bytes: usize,
@@ -111,16 +115,17 @@ fn hung_with_known(
     (server, log, visitor, disk)
 }
 
-/// The system sends a known file by itself. If the disk hangs, a shutdown does not wait for a send.
+/// The system sends a file whose hash is known (`sendfile`). If the disk hangs, a shutdown does not
+/// wait for such a send.
 #[test]
 fn a_send_of_a_known_file_from_a_disk_that_hangs_is_no_reason_to_wait() {
     in_simulation(|harness| {
         let here = harness.store("here");
         let (server, log, visitor, disk) = hung_with_known(harness, 100_000, &here);
         harness.world().run_for(Duration::from_secs(2));
-        // Two reads, or a look at what the file is now, may be left; a send is not.
+        // Two reads, or one query of the metadata, may be left, but no send.
         server.shutdown(DEADLINE);
-        server.wait().expect("no callback waits in this test");
+        server.wait().expect("the call is not made in a callback");
         let stats = server.stats();
         let left = (stats.connections, stats.sockets, stats.buffers_used);
         assert_eq!(left, (0, 0, 0), "{stats:?}");
@@ -138,7 +143,7 @@ fn a_known_file_on_a_disk_that_hangs_harms_no_connection() {
     in_simulation(|harness| {
         let here = harness.store("here");
         let (server, log, visitor, disk) = hung_with_known(harness, 400_000, &here);
-        // Less than the timeout of the peer that requested the file.
+        // This time is less than the timeout of the peer that requested the file.
         harness.world().run_for(Duration::from_secs(20));
         assert_eq!(log.ends().len(), 1, "{:?}", log.ends());
         disk.resume();
@@ -177,7 +182,7 @@ fn what_comes_late_meets_nobody() {
         });
         harness.wait_for("the second connection", || server.stats().connected == 2);
         harness.world().run_for(Duration::from_secs(1));
-        // It takes a while to close a socket, so that there is a time between the two ends.
+        // Closing a socket takes a while, so the two connections end at different times.
         let zero = Duration::ZERO;
         let slow = Duration::from_millis(900);
         harness.world().faults(Faults {
@@ -187,12 +192,12 @@ fn what_comes_late_meets_nobody() {
             ..Faults::none()
         });
         server.shutdown(DEADLINE);
-        harness.wait_for("the first end", || !log.ends().is_empty());
-        assert_eq!(log.ends().len(), 1, "the other's socket is still being closed");
+        harness.wait_for("the end of the first connection", || !log.ends().is_empty());
+        assert_eq!(log.ends().len(), 1, "both connections have ended already");
         disk.resume();
-        server.wait().expect("no callback waits in this test");
+        server.wait().expect("the call is not made in a callback");
         assert_eq!(log.ends().len(), 2);
-        assert_eq!(server.stats().transfers, 0, "a late answer had an effect");
+        assert_eq!(server.stats().transfers, 0, "an operation that completed late had an effect");
         harness.end(&more);
         harness.end(&visitor);
     });
@@ -207,7 +212,7 @@ mod real {
     use crate::harness::{on_real_sockets, wait_for_real};
     use crate::store::Store;
 
-    /// Threads of this process with a name that begins so.
+    /// Returns the number of threads of this process whose names begin with `name`.
     fn threads(name: &str) -> usize {
         let tasks = std::fs::read_dir("/proc/self/task").expect("the threads are listed").flatten();
         let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
@@ -222,19 +227,19 @@ mod real {
         crate::log::keep();
         let hung = RefCell::new(Vec::new());
         on_real_sockets(|harness| {
-            // A look at a name is the disk's threads', a read may be the ring's.
+            // A disk thread does the lookup. The read may be an operation of io_uring.
             for kind in [LOOKUP, READ] {
                 let fuse_hang = FuseHang::at(kind);
                 let back = Store::real();
                 let directory =
-                    posthouse::Directory::open(fuse_hang.path()).expect("the file exists");
+                    posthouse::Directory::open(fuse_hang.path()).expect("the directory opens");
                 let (server, log) = serve(harness, &directory);
                 let to = back.directory();
                 let (visitor, _) = visit(harness, &server, move |peer| {
                     let _ = peer.fetch_file("file", &to);
                     Ok(())
                 });
-                harness.wait_for("the request", || fuse_hang.is_waited_for());
+                harness.wait_for("a request that is not answered", || fuse_hang.is_waited_for());
                 server.shutdown(std::time::Duration::ZERO);
                 harness.end(&visitor);
                 hung.borrow_mut().push((format!("{harness:?}, {kind}"), fuse_hang, server, log));
@@ -242,24 +247,24 @@ mod real {
         });
         let hung = hung.into_inner();
         for (place, _, server, log) in &hung {
-            server.wait().expect("no callback waits in this test");
+            server.wait().expect("the call is not made in a callback");
             let stats = server.stats();
             let left = (stats.connections, stats.sockets, stats.buffers_used);
             assert_eq!(left, (0, 0, 0), "left on {place}: {stats:?}");
             let leaked = stats.operations_submitted - stats.operations_completed;
             assert_eq!((log.ends().len(), log.transfers().len()), (1, 1), "{place}");
             let why = log.ends()[0].to_string();
-            // Reads run ahead: two may hang.
+            // The sender reads ahead, so two reads may hang.
             let s = if leaked == 1 { "" } else { "s" };
             let left = format!("did not end {leaked} operation{s}, such as: sending file");
             assert!((1..=2).contains(&leaked) && why.ends_with(&left), "{place}: {why}");
         }
         assert_eq!(crate::log::lines("ERROR posthouse::connection").len(), hung.len());
-        // The reads that hang are answered now, and nothing waits for them any more.
+        // The reads that hang fail when the file systems end, and then the disk threads end.
         let fuse_hangs: Vec<FuseHang> =
             hung.into_iter().map(|(_, fuse_hang, ..)| fuse_hang).collect();
-        assert!(threads("posthouse-disk") > 0, "no disk thread waits");
+        assert!(threads("posthouse-disk") > 0, "no disk thread is left");
         drop(fuse_hangs);
-        wait_for_real("all threads to end", || threads("posthouse-") == 0);
+        wait_for_real("the end of all threads", || threads("posthouse-") == 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Offers that the program answers later.
+//! Offers that the program answers after the callback has returned.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::store::{Store, content};
 /// The responders that the handler has kept.
 type Kept = Arc<Mutex<Vec<OwnedOfferResponder>>>;
 
-/// A server that keeps every offer.
+/// Starts a server that keeps the responders of offers.
 fn keeping(harness: &Harness<'_>, options: Options) -> (Endpoint<FileHandler>, Log, Kept) {
     let kept = Kept::default();
     let handler = FileHandler::new().keeping(kept.clone());
@@ -22,7 +22,7 @@ fn keeping(harness: &Harness<'_>, options: Options) -> (Endpoint<FileHandler>, L
     (harness.serve_with(handler, options), log, kept)
 }
 
-/// A server that keeps every offer, and a peer that offers it a file.
+/// Starts a server that keeps the responders of offers, and a peer that offers it a file.
 fn offered(
     harness: &Harness<'_>,
     here: &Store,
@@ -49,7 +49,10 @@ fn an_offer_that_is_accepted_later_arrives() {
         let (server, log, kept, visitor, sent) = offered(harness, &here);
         let responder = next(harness, &kept);
         assert_eq!(Some(responder.peer()), server.peers().first().map(|info| info.id));
-        assert!(sent.transfers().is_empty() && there.parts().is_empty(), "the offer was answered");
+        assert!(
+            sent.transfers().is_empty() && there.parts().is_empty(),
+            "the offer was answered too early"
+        );
         let destination = Destination::new(&there.directory()).named("its new name");
         std::thread::spawn(move || responder.accept(destination))
             .join()
@@ -76,7 +79,7 @@ fn an_offer_that_is_rejected_or_dropped_later_is_refused() {
                 _ => drop(next(harness, &kept)),
             }
             let transfer = sent.wait(harness, 1);
-            let error = transfer.result().expect_err("it was rejected");
+            let error = transfer.result().expect_err("the offer is rejected");
             assert_eq!((error.kind(), error.is_by_peer()), (TransferErrorKind::Refused, true));
             assert!(error.to_string().contains(text), "{error}");
             harness.end(&visitor);
@@ -103,7 +106,7 @@ fn an_offer_has_one_answer() {
         raw.send_frame(OFFER, &offer(5, 0, b"other"));
         next(harness, &kept).accept(Destination::new(&there.directory()).named("../up"));
         assert_eq!(aborted(harness, &mut raw, 5).0, 8);
-        // An effect of the first answer would have arrived before this.
+        // An effect of the ignored accept of offer 3 would have arrived before this abort.
         raw.send_frame(OFFER, &offer(7, 0, b"last"));
         drop(next(harness, &kept));
         let (kind, payload) = harness.read_frame(&mut raw);
@@ -126,7 +129,7 @@ fn an_offer_that_is_not_answered_in_time_expires() {
         raw.send_frame(OFFER, &offer(1, 10, b"file"));
         let responder = next(harness, &kept);
         harness.world().run_for(Duration::from_millis(1_900));
-        assert!(raw.take_frame().is_none(), "the deadline acted too early");
+        assert!(raw.take_frame().is_none(), "the offer expired too early");
         let since = harness.world().now();
         assert_eq!(aborted(harness, &mut raw, 1).0, 12);
         assert!(harness.world().now() - since < Duration::from_millis(300));
@@ -134,7 +137,7 @@ fn an_offer_that_is_not_answered_in_time_expires() {
         harness.world().run_for(Duration::from_secs(1));
         assert!(raw.take_frame().is_none(), "a late answer had an effect");
         assert!(there.files().is_empty() && there.parts().is_empty());
-        // In time, there is all the time that a transfer has.
+        // After an answer in time, the whole timeout of the transfer begins anew.
         raw.send_frame(OFFER, &offer(3, 10, b"file"));
         let responder = next(harness, &kept);
         harness.world().run_for(Duration::from_millis(1_900));
@@ -143,9 +146,9 @@ fn an_offer_that_is_not_answered_in_time_expires() {
         harness.world().run_for(Duration::from_millis(1_500));
         raw.send_frame(CHUNK, &chunk(3, b"0123456789"));
         harness
-            .wait_for("the file on the disk", || there.parts().iter().any(|part| part.len() == 10));
+            .wait_for("10 bytes in the part", || there.parts().iter().any(|part| part.len() == 10));
         drop(raw);
-        harness.wait_for("the end of the transfer", || log.ends().len() == 1);
+        harness.wait_for("the end of the connection", || log.ends().len() == 1);
         harness.end(&server);
         let kinds: Vec<_> = log.transfers().iter().map(failed).collect();
         assert_eq!(
@@ -163,14 +166,14 @@ fn an_answer_for_a_connection_or_an_offer_that_is_gone_has_no_effect() {
         let (server, log, kept) = keeping(harness, harness.options());
         let mut raw = harness.dial(&server);
         greet(harness, &mut raw);
-        // The peer takes it back.
+        // The peer aborts its offer before the answer.
         raw.send_frame(OFFER, &offer(1, 0, b"taken back"));
         let responder = next(harness, &kept);
         raw.send_frame(ABORT, &numbered(1, &[0, 0]));
         raw.send_frame(40, b"after it");
         harness.wait_for("the message", || log.order().iter().any(|word| word == "after it"));
         responder.accept(&there.directory());
-        // The peer goes.
+        // The peer disconnects before the answers.
         let owned: Vec<_> = [3, 5, 7, 9]
             .map(|id| {
                 raw.send_frame(OFFER, &offer(id, 0, b"file"));
@@ -212,14 +215,14 @@ fn offers_that_wait_for_their_answers_count_as_transfers() {
         let mut offers = Offers { raw: &mut raw, next: 1 };
         let mut owned: Vec<_> = (0..3).map(|_| offers.taken(harness, &kept)).collect();
         offers.busy(harness);
-        // A rejection makes room for one more; what is accepted still counts.
+        // A rejection makes room for one more offer. An accepted offer still counts.
         drop(owned.pop());
         assert_eq!(aborted(harness, offers.raw, 5).0, 1);
         owned.push(offers.taken(harness, &kept));
         owned.remove(0).accept(&there.directory());
         assert_eq!(accepted(harness, offers.raw), (0, 10));
         offers.busy(harness);
-        // One that the peer takes back makes room, too.
+        // An abort by the peer makes room, too.
         offers.raw.send_frame(ABORT, &numbered(3, &[0, 0]));
         owned.push(offers.taken(harness, &kept));
         offers.busy(harness);
@@ -228,7 +231,7 @@ fn offers_that_wait_for_their_answers_count_as_transfers() {
     });
 }
 
-/// A raw peer that sends offers, each with the next number.
+/// A raw peer that sends offers, each with the next id.
 struct Offers<'r> {
     raw: &'r mut Raw,
     next: u32,
@@ -248,14 +251,15 @@ impl Offers<'_> {
         next(harness, kept)
     }
 
-    /// Sends an offer that exceeds the bound, and expects the abort for it.
+    /// Sends an offer that exceeds the bound, and checks that it is aborted.
     fn busy(&mut self, harness: &Harness<'_>) {
         let id = self.offer();
         assert_eq!(aborted(harness, self.raw, id).0, 5);
     }
 }
 
-/// Places are numbers of a byte: offers that were accepted while others took them have none.
+/// A transfer has a slot, whose number has one byte. Offers that are accepted while all slots are
+/// in use do no harm.
 #[test]
 fn offers_that_are_accepted_all_at_once_run_out_of_no_places() {
     in_simulation(|harness| {
@@ -285,7 +289,8 @@ fn offers_that_are_accepted_all_at_once_run_out_of_no_places() {
             raw.send_frame(OFFER, &offer(2 * n + 1, 10, format!("later {n}").as_bytes()));
         }
         harness.wait_for("the offers", || kept.lock().unwrap().len() == 80);
-        // The peer aborts these files, and the disk holds up their operations.
+        // The peer aborts these offers at once. Their slots stay in use, because their operations
+        // hang.
         for n in 80..300_u32 {
             raw.send_frame(OFFER, &offer(2 * n + 1, 10, format!("now {n}").as_bytes()));
             raw.send_frame(ABORT, &numbered(2 * n + 1, &[0, 0]));
@@ -302,7 +307,7 @@ fn offers_that_are_accepted_all_at_once_run_out_of_no_places() {
         raw.send_frame(40, b"still here");
         harness.wait_for("the message", || log.order().iter().any(|word| word == "still here"));
         drop(raw);
-        harness.wait_for("the end of the transfer", || log.ends().len() == 1);
+        harness.wait_for("the end of the connection", || log.ends().len() == 1);
         harness.end(&server);
     });
 }

@@ -1,4 +1,4 @@
-//! Links and odd files: T18, T24 through the framework.
+//! Links (threat T18) and files that are not regular (threat T24) through the framework.
 
 use super::file_handler::serve;
 use crate::harness::on_real_sockets;
@@ -8,7 +8,7 @@ use std::os::unix::fs::{symlink as link_to_file, symlink as link_to_directory};
 #[cfg(windows)]
 use std::os::windows::fs::{symlink_dir as link_to_directory, symlink_file as link_to_file};
 
-/// T18: links that are in the directory from the start.
+/// Threat T18: the directory contains links from the start.
 #[cfg_attr(windows, ignore = "Wine 8 creates no links, and Windows only with a privilege")]
 #[test]
 fn planted_links_are_not_followed_in_either_direction() {
@@ -24,9 +24,9 @@ fn planted_links_are_not_followed_in_either_direction() {
         let client = harness.client(&server);
         for name in ["link", "way/secret", "way/new"] {
             here.write(name, b"other!");
-            assert!(client.put(name, &here.directory()).is_err(), "{name} is not written");
+            assert!(client.put(name, &here.directory()).is_err(), "{name} was written");
             here.remove(name);
-            assert!(client.get(name, &here.directory()).is_err(), "{name} is not read");
+            assert!(client.get(name, &here.directory()).is_err(), "{name} was read");
         }
         assert!(
             client.list().expect("the listing succeeds").files.is_empty(),
@@ -40,7 +40,7 @@ fn planted_links_are_not_followed_in_either_direction() {
     });
 }
 
-/// Tests with a process that swaps files, and with kinds of files that only Unix has.
+/// Tests with a process that swaps directories, and with kinds of files that only Unix has.
 #[cfg(unix)]
 mod unix {
     use std::fs;
@@ -54,7 +54,7 @@ mod unix {
     use crate::harness::on_real_sockets;
     use crate::store::content;
 
-    /// The process that swaps files. It is killed when this is dropped.
+    /// The process that swaps a directory and a link. Dropping this value kills it.
     struct Swapper(Child);
 
     impl Drop for Swapper {
@@ -64,16 +64,18 @@ mod unix {
         }
     }
 
-    /// T18: a process swaps a directory on the way for a link that leads out, again and again.
+    /// Threat T18: a process replaces a directory in the path by a link to the outside, and back,
+    /// again and again.
     #[test]
     fn nothing_leaves_the_directory_whoever_swaps_links() {
         on_real_sockets(|harness| {
             let here = harness.store("here");
             let there = harness.store("there");
             let outside = harness.store("outside");
-            fs::create_dir(there.path().join("way")).expect("there is room for it");
+            fs::create_dir(there.path().join("way")).expect("the directory can be created");
             symlink(outside.path(), there.path().join("out")).expect("the link can be created");
-            // The endpoint may make the directory while it is away; then that one is moved aside.
+            // The endpoint may create the directory while the first one is away. The new one is
+            // then moved aside.
             let swap = "n=0; while :; do mv -T way held; mv -T out way; mv -T way out; \
                 mv -T held way || { mv -T way spare$n; n=$((n + 1)); mv -T held way; }; done";
             let swapper = Command::new("sh")
@@ -86,7 +88,8 @@ mod unix {
             let client = harness.client(&server);
             let mut arrived = 0;
             let mut refused = 0;
-            // Under load the shell may pause for long in one of its states.
+            // Under load the shell may pause for long, so that 150 files meet only one of its
+            // states.
             for number in 0..20_000 {
                 if number >= 150 && arrived > 0 && refused > 0 {
                     break;
@@ -95,7 +98,7 @@ mod unix {
                 here.write(&name, &content(number, 100));
                 match client.put(&name, &here.directory()) {
                     Ok(_) => arrived += 1,
-                    // The link was in the way, or the directory was not there.
+                    // At that moment `way` was the link, or did not exist.
                     Err(ClientError::Transfer(_)) => refused += 1,
                     Err(error) => panic!("{error}"),
                 }
@@ -104,10 +107,13 @@ mod unix {
             drop(swapper);
             client.close();
             harness.end(&server);
-            assert!(arrived > 0 && refused > 0, "never swapped: {arrived} and {refused}");
-            assert!(outside.files().is_empty(), "a file was sent: {:?}", outside.files());
+            assert!(
+                arrived > 0 && refused > 0,
+                "nothing was swapped: {arrived} files arrived, {refused} were refused"
+            );
+            assert!(outside.files().is_empty(), "a file left the directory: {:?}", outside.files());
             for name in there.files() {
-                // The link itself is listed, too, wherever it lies just now.
+                // The link itself is listed, too, under its current name.
                 let Ok(number) = name.rsplit('/').next().expect("a name").parse() else { continue };
                 assert!(
                     there.read(&name).expect("the file exists") == content(number, 100),
@@ -117,15 +123,15 @@ mod unix {
         });
     }
 
-    /// T24.
+    /// Threat T24: the requested name is that of a FIFO, a directory or a socket.
     #[test]
     fn what_is_no_regular_file_is_neither_waited_for_nor_sent() {
         on_real_sockets(|harness| {
             let there = harness.store("there");
             let made = Command::new("mkfifo").arg(there.path().join("fifo")).status();
             assert!(made.expect("mkfifo runs").success());
-            fs::create_dir(there.path().join("directory")).expect("there is room for it");
-            UnixListener::bind(there.path().join("socket")).expect("the socket opens");
+            fs::create_dir(there.path().join("directory")).expect("the directory can be created");
+            UnixListener::bind(there.path().join("socket")).expect("the socket can be created");
             let (server, _) = serve(harness, &there.directory());
             let client = harness.client(&server);
             let here = harness.store("here");

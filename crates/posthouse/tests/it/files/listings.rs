@@ -1,4 +1,4 @@
-//! Listings of peers that lie.
+//! Listings from peers that lie.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,8 @@ use super::frames::{LIST, LISTED, greet, greeting, numbered};
 use crate::harness::in_simulation;
 use crate::raw::frame;
 
-/// The payload of a list of files, and directories, whose names end with `/` here and not there.
+/// Returns the payload of a list of files and directories. A `/` at the end of a name marks a
+/// directory. The payload has the name without the `/`.
 fn listed(id: u32, more: bool, names: &[&[u8]]) -> Vec<u8> {
     let mut page = numbered(id, &[u8::from(more)]);
     for name in names {
@@ -26,7 +27,7 @@ fn listed(id: u32, more: bool, names: &[&[u8]]) -> Vec<u8> {
     page
 }
 
-/// Returns the list that a peer gets for this answer to a request for the names after `m`.
+/// Requests the names after `m` from a raw peer that sends this answer. Returns the resulting list.
 fn answered(more: bool, names: &[&[u8]]) -> Result<FileList, TransferError> {
     let kept = Arc::new(Mutex::new(None));
     in_simulation(|harness| {
@@ -50,13 +51,13 @@ fn answered(more: bool, names: &[&[u8]]) -> Result<FileList, TransferError> {
         harness.wait_for("the list", || kept.lock().unwrap().is_some());
         harness.end(&server);
     });
-    kept.lock().unwrap().take().expect("the list came")
+    kept.lock().unwrap().take().expect("the list has arrived")
 }
 
 #[test]
 fn a_page_tells_what_is_left_out_and_where_it_continues() {
     let page = |more, names: &[&[u8]]| {
-        let list = answered(more, names).expect("a list");
+        let list = answered(more, names).expect("the list is valid");
         let files: Vec<String> = list.files.iter().map(|file| file.name.to_string()).collect();
         (files, list.invalid_names, list.next.map(String::from))
     };
@@ -76,7 +77,7 @@ fn a_page_tells_what_is_left_out_and_where_it_continues() {
 #[test]
 fn a_list_that_might_never_end_is_an_error() {
     let error = |more, names: &[&[u8]]| {
-        let error = answered(more, names).expect_err("an error");
+        let error = answered(more, names).expect_err("the list is invalid");
         assert_eq!(error.kind(), TransferErrorKind::Protocol, "{error}");
         error.to_string()
     };
@@ -87,9 +88,9 @@ fn a_list_that_might_never_end_is_an_error() {
     assert!(error(true, &[b"n", b"o\xff"]).contains("cannot be continued"));
 }
 
-/// Serves one connection with these answers to its lists.
+/// Accepts one connection, and answers its list requests with these pages.
 fn lister(listener: &TcpListener, pages: &[Page]) {
-    let (mut tcp, _) = listener.accept().expect("a client");
+    let (mut tcp, _) = listener.accept().expect("a client connects");
     let read = |mut tcp: &TcpStream| {
         let mut head = [0; 5];
         tcp.read_exact(&mut head).ok()?;
@@ -97,34 +98,35 @@ fn lister(listener: &TcpListener, pages: &[Page]) {
         tcp.read_exact(&mut payload).ok()?;
         Some((head[4], payload))
     };
-    read(&tcp).expect("a hello");
+    read(&tcp).expect("the client sends a hello");
     let mut hello = greeting(1 << 20);
-    // An answer: its flag comes after the random bytes.
+    // This hello is an answer. The flag for that follows the random bytes.
     hello[5 + 8 + 2 + 4 + 4 + 4 + 16] = 0x80;
     tcp.write_all(&hello).expect("the client reads");
     let mut pages = pages.iter();
     while let Some((kind, payload)) = read(&tcp) {
         if kind == LIST {
             let id = u32::from_le_bytes(payload[..4].try_into().unwrap());
-            let (more, names) = pages.next().expect("a page");
+            let (more, names) =
+                pages.next().expect("the client requests no more pages than there are");
             let page = listed(id, *more, names);
             tcp.write_all(&frame(LISTED, &page)).expect("the client reads");
         }
     }
 }
 
-/// A page: whether others follow, and the names.
+/// A page of a list: whether other pages follow, and the names.
 type Page = (bool, &'static [&'static [u8]]);
 
 /// Returns the list that a blocking client gets from these pages.
 fn client_list(pages: &'static [Page]) -> Result<FileList, ClientError> {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("a bound socket");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("the socket is bound");
     let server = std::thread::spawn(move || lister(&listener, pages));
-    let client = Client::connect(&*address.to_string()).expect("a server");
+    let client = Client::connect(&*address.to_string()).expect("the client connects");
     let listed = client.list();
     client.close();
-    server.join().expect("the server ended");
+    server.join().expect("the server did not panic");
     listed
 }
 
@@ -133,11 +135,11 @@ fn a_client_gets_the_whole_list_or_an_error() {
     const WHOLE: &[Page] = &[(true, &[b"a\n", b"b/"]), (true, &[b"c"]), (false, &[b"d"])];
     const AGAIN: &[Page] = &[(true, &[b"a"]), (true, &[b"a"])];
     const BACK: &[Page] = &[(true, &[b"b"]), (true, &[b"a"])];
-    let whole = client_list(WHOLE).expect("a list");
+    let whole = client_list(WHOLE).expect("the list is valid");
     assert!(whole.files.iter().map(|file| &*file.name).eq(["c", "d"]), "{whole:?}");
     assert_eq!((whole.invalid_names.len(), whole.next), (1, None));
     for pages in [AGAIN, BACK] {
-        let error = client_list(pages).expect_err("an error");
+        let error = client_list(pages).expect_err("the list is invalid");
         assert!(matches!(error, ClientError::Transfer(_)), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The memory of files has a bound, and whoever waits for it gets its turn: T33.
+//! The memory for files has a bound, and transfers that wait for memory get their turn: threat T33.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::harness::{Harness, Options, everywhere, in_simulation};
 use crate::raw::Raw;
 use crate::store::content;
 
-/// The budget of the endpoint: half for reads, half for windows.
+/// The memory for files of the endpoint. Half of it is for reads, half for receive windows.
 const BUDGET: u64 = 8 << 20;
 const GETS: u32 = 16;
-/// The code of an abort because others wait.
+/// The code of an abort because other transfers wait.
 const BUSY: u16 = 5;
 
 fn options(harness: &Harness<'_>) -> Options {
@@ -25,7 +25,7 @@ fn options(harness: &Harness<'_>) -> Options {
     })
 }
 
-/// Asks for the same file many times, accepts all offers, and reads no chunk.
+/// Requests the same file many times, accepts all offers, and reads no chunk.
 fn hoard(harness: &Harness<'_>, mut raw: Raw) -> Raw {
     greet(harness, &mut raw);
     for n in 0..GETS {
@@ -61,13 +61,13 @@ fn gets_that_are_accepted_and_not_read_stay_within_the_budget() {
             let used = server.stats().file_memory_bytes;
             assert!(used <= BUDGET / 2, "{used} bytes are in use");
         }
-        // Once they have gone, the next one gets all it needs.
+        // When these peers have disconnected, the next one gets all the memory that it needs.
         drop(hoarders);
         let client = harness.client(&server);
         let back = harness.store("back");
         client.get("large", &back.directory()).expect("the file arrives");
         client.close();
-        harness.wait_for("the end of all", || server.stats().connections == 0);
+        harness.wait_for("the end of all connections", || server.stats().connections == 0);
         assert_eq!(server.stats().file_memory_bytes, 0);
         assert!(log.transfers().iter().any(|transfer| failed(transfer).is_none()));
         harness.end(&server);
@@ -87,7 +87,7 @@ fn offers_that_are_never_fed_stay_within_the_budget() {
                 raw.send_frame(OFFER, &offer(1 + 2 * n, 1_000_000, name.as_bytes()));
             }
         }
-        // Some of them are accepted, and the others wait.
+        // Some of the offers are accepted, and the others wait.
         let next_accept = |raws: &mut Vec<Raw>| {
             harness.until("an accept", || {
                 raws.iter_mut().enumerate().find_map(|(peer, raw)| {
@@ -101,23 +101,24 @@ fn offers_that_are_never_fed_stay_within_the_budget() {
             let mut other = harness.dial(&server);
             greet(harness, &mut other);
             let used = server.stats().file_memory_bytes;
-            assert!(used <= BUDGET / 2, "{used} bytes are promised");
+            assert!(used <= BUDGET / 2, "{used} bytes are reserved");
         }
-        // What one feeds is written, and the room goes on to another.
+        // The bytes that one peer sends are written. Then another offer gets the memory.
         let limit = u64::from_le_bytes(payload[12..20].try_into().unwrap());
         let chunk = [&payload[..4], &vec![7; limit as usize]].concat();
         raws[peer].send_frame(CHUNK, &chunk);
         next_accept(&mut raws);
         drop(raws);
-        harness.wait_for("the ends", || log.transfers().len() == 4 * GETS as usize);
+        harness
+            .wait_for("the ends of all transfers", || log.transfers().len() == 4 * GETS as usize);
         let kinds = |transfer| failed(transfer) == Some(TransferErrorKind::Disconnected);
         assert!(log.transfers().iter().all(kinds));
-        harness.wait_for("the end of all", || server.stats().file_memory_bytes == 0);
+        harness.wait_for("the release of the memory", || server.stats().file_memory_bytes == 0);
         harness.end(&server);
     });
 }
 
-/// Those that hold memory share one address; a peer from another one is served at once.
+/// All peers that hold memory have the same address. A peer from another address is served at once.
 #[test]
 fn one_address_cannot_hold_all_the_memory() {
     in_simulation(|harness| {
@@ -126,7 +127,7 @@ fn one_address_cannot_hold_all_the_memory() {
         there.write("small", b"eleven byte");
         let (server, _) = serve_with(harness, &there.directory(), options(harness));
         let address = server.addresses()[0].to_string();
-        let source = "10.66.0.1".parse().expect("an address");
+        let source = "10.66.0.1".parse().expect("the address is valid");
         let hoarders: Vec<Raw> = (0..6)
             .map(|_| {
                 let stream = harness.world().dial_from(source, &address);
@@ -134,14 +135,17 @@ fn one_address_cannot_hold_all_the_memory() {
             })
             .collect();
         let used = server.stats().file_memory_bytes;
-        assert!(used <= BUDGET / 8, "a quarter of a half: {used} bytes are in use");
+        assert!(
+            used <= BUDGET / 8,
+            "{used} bytes are in use: more than a quarter of the half for reads"
+        );
         let client = harness.client(&server);
         let back = harness.store("back");
         client.get("small", &back.directory()).expect("the file arrives");
         client.get("large", &back.directory()).expect("the file arrives");
         client.close();
         drop(hoarders);
-        harness.wait_for("the end of all", || server.stats().connections == 0);
+        harness.wait_for("the end of all connections", || server.stats().connections == 0);
         harness.end(&server);
     });
 }
@@ -162,14 +166,15 @@ fn slow_peers<'a>(
     })
 }
 
-/// Sends a byte of its file, and runs the world for a second.
+/// Sends one byte of the peer's file, and runs the world for a second.
 fn trickle(harness: &Harness<'_>, raw: &mut Raw) {
     raw.send_frame(CHUNK, &numbered(1, b"."));
     harness.world().run_for(Duration::from_secs(1));
 }
 
-/// Four addresses hold all the memory of windows, and send a byte now and then. Whoever waits gets
-/// the memory of a slow one after two minutes. It is told so, and its bytes are kept.
+/// Peers from four addresses hold all the memory for windows, and send one byte now and then. After
+/// about two minutes, a peer that waits gets the memory of a slow one. The slow transfer is aborted
+/// with [`BUSY`], and its bytes are kept.
 #[test]
 fn slow_peers_cannot_hold_the_memory_for_ever() {
     in_simulation(|harness| {
@@ -182,19 +187,25 @@ fn slow_peers_cannot_hold_the_memory_for_ever() {
         honest.send_frame(OFFER, &offer(1, 1_000_000, b"honest"));
         while honest.take_frame().is_none_or(|(kind, _)| kind != ACCEPT) {
             slow.iter_mut().for_each(|raw| trickle(harness, raw));
-            assert!(harness.world().now() - begun < Duration::from_secs(150), "it still waits");
+            assert!(
+                harness.world().now() - begun < Duration::from_secs(150),
+                "the honest peer still waits"
+            );
         }
-        assert!(harness.world().now() - begun > Duration::from_secs(60), "nobody waited");
+        assert!(
+            harness.world().now() - begun > Duration::from_secs(60),
+            "the honest peer did not wait"
+        );
         let told = |raw: &mut Raw| {
             let frames = std::iter::from_fn(|| raw.take_frame());
             frames.filter(|(kind, text)| *kind == ABORT && text[4..6] == BUSY.to_le_bytes()).count()
         };
         let ended: usize = slow.iter_mut().map(told).sum();
-        assert!((1..4).contains(&ended), "{ended}: no more than the other one needs");
+        assert!((1..4).contains(&ended), "{ended} transfers were aborted: too few or too many");
         let dots = |part: &Vec<u8>| part.len() > 10 && part.iter().all(|byte| *byte == b'.');
         assert_eq!(there.parts().iter().filter(|part| dots(part)).count(), slow.len());
         drop((slow, honest));
-        harness.wait_for("the end of all", || server.stats().connections == 0);
+        harness.wait_for("the end of all connections", || server.stats().connections == 0);
         harness.end(&server);
     });
 }
@@ -211,7 +222,7 @@ fn slow_peers_continue_while_nobody_waits() {
         (0..600).for_each(|_| trickle(harness, &mut raw));
         assert!(log.transfers().is_empty());
         drop(raw);
-        harness.wait_for("the end of all", || server.stats().connections == 0);
+        harness.wait_for("the end of all connections", || server.stats().connections == 0);
         harness.end(&server);
     });
 }

@@ -1,5 +1,5 @@
-//! Invalid names: T17 through the framework. The tests of `FileName` have the rules of names; here
-//! no file is created, whichever side sends the invalid name.
+//! Invalid names (threat T17) through the framework. The tests of `FileName` check the rules of
+//! names. This test checks that no file is created, whichever side sends the invalid name.
 
 use posthouse::{ClientError, TransferErrorKind};
 

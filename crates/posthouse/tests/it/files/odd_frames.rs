@@ -10,14 +10,14 @@ use crate::harness::{Harness, Options, in_simulation, on_real_sockets};
 use crate::raw::Raw;
 use crate::store::content;
 
-/// Files that are sent at the same time.
+/// The number of files that are sent at the same time.
 const FILES: u32 = 8;
 
 fn quiet(harness: &Harness<'_>) -> Options {
     harness.options().with(|o| o.connection.heartbeat_ms = 0)
 }
 
-/// Leaves a part of 60000 of 100000 bytes.
+/// Leaves a part with the first 60,000 bytes of a file of 100,000 bytes.
 fn hold(
     harness: &Harness<'_>,
     server: &posthouse::Endpoint<FileHandler>,
@@ -54,7 +54,11 @@ fn a_repeated_offer_of_what_is_over_is_ignored() {
         raw.send_frame(10, &offer(1, 100_000, b"file"));
         assert_eq!(harness.read_frame(&mut raw).0, 11);
         let (kind, payload) = harness.read_frame(&mut raw);
-        assert_eq!((kind, payload[4]), (15, 12), "expired while the sender compared");
+        assert_eq!(
+            (kind, payload[4]),
+            (15, 12),
+            "the transfer did not expire while the sender compared the prefix"
+        );
         raw.send_frame(10, &offer(1, 100_000, b"file"));
         raw.send_frame(10, &offer(3, 0, b"next"));
         let (kind, payload) = harness.read_frame(&mut raw);
@@ -63,7 +67,7 @@ fn a_repeated_offer_of_what_is_over_is_ignored() {
     });
 }
 
-/// A second prefix that differs.
+/// The prefixes of two accepts in a row differ from the file.
 #[test]
 fn a_second_difference_is_abort_3() {
     in_simulation(|harness| {
@@ -86,8 +90,9 @@ fn a_second_difference_is_abort_3() {
     });
 }
 
-/// The next attempt can go on with the bytes of a file that was replaced by another one of the same
-/// size and time, and not with those of a file that has another size or time.
+/// If another file of the same size and time replaced the sender's file, the receiver keeps its
+/// bytes, because the next attempt can resume with them. If the size or the time changed, it
+/// discards them.
 #[test]
 fn bytes_of_a_replaced_file_are_kept_and_those_of_a_changed_one_are_not() {
     in_simulation(|harness| {
@@ -124,12 +129,16 @@ fn a_get_whose_offer_does_not_fit_is_aborted_by_its_own_number() {
         greet_with(harness, &mut raw, 64);
         raw.send_frame(18, &numbered(1, name.as_bytes()));
         let (kind, payload) = harness.read_frame(&mut raw);
-        assert_eq!((kind, payload[0], payload[4]), (15, 1, 8), "id and code");
+        assert_eq!(
+            (kind, payload[0], payload[4]),
+            (15, 1, 8),
+            "the id or the code of the abort is wrong"
+        );
         harness.end(&server);
     });
 }
 
-/// An entry that never fits ends the listing.
+/// An entry that does not fit into the peer's largest payload does not end the listing.
 #[test]
 fn a_name_that_does_not_fit_does_not_hide_those_after_it() {
     in_simulation(|harness| {
@@ -147,7 +156,7 @@ fn a_name_that_does_not_fit_does_not_hide_those_after_it() {
     });
 }
 
-/// Done, then half-close.
+/// The peer sends done, and then ends its side of the stream.
 #[test]
 fn what_was_sent_before_a_half_close_is_confirmed() {
     in_simulation(|harness| {
@@ -164,13 +173,13 @@ fn what_was_sent_before_a_half_close_is_confirmed() {
         raw.finish();
         let kinds: Vec<u8> = frames(harness, &mut raw).iter().map(|f| f.0).collect();
         drop(raw);
-        harness.wait_for("the end of the transfer", || log.ends().len() == 1);
+        harness.wait_for("the end of the connection", || log.ends().len() == 1);
         let end = log.transfers().first().and_then(failed);
         harness.end(&server);
         assert_eq!(kinds, [14, 5], "the transfer ended with {end:?}");
     });
 }
-/// BLAKE3 of bytes, as a transfer of them gives it.
+/// Returns the BLAKE3 hash of the bytes, as a transfer of them reports it.
 fn hash_of(harness: &Harness<'_>, bytes: &[u8]) -> [u8; 32] {
     let from = harness.store("to be hashed");
     let to = harness.store("hashed");
@@ -186,7 +195,8 @@ fn hash_of(harness: &Harness<'_>, bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// A peer that only transfers files has sent no "message".
+/// A peer that only transfers files sends no message. The timeout for the first message does not
+/// end its connection.
 #[test]
 fn a_peer_that_sends_a_file_is_not_silent() {
     in_simulation(|harness| {
@@ -209,7 +219,7 @@ fn a_peer_that_sends_a_file_is_not_silent() {
     });
 }
 
-/// Offers that are aborted at once leave empty parts.
+/// The empty part of an offer that is aborted at once is removed.
 #[test]
 fn an_offer_that_is_aborted_at_once_leaves_nothing() {
     in_simulation(|harness| {
@@ -227,11 +237,11 @@ fn an_offer_that_is_aborted_at_once_leaves_nothing() {
         raw.finish();
         harness.wait_for_end(&mut raw);
         harness.end(&server);
-        assert_eq!(there.parts().len(), 0, "parts that hold nothing");
+        assert_eq!(there.parts().len(), 0, "empty parts are left");
     });
 }
 
-/// Parts of one byte are not bounded by the quota's count.
+/// The number of parts is bounded by the quota, also if each part has only one byte.
 #[test]
 fn parts_count_among_the_files_of_a_quota() {
     in_simulation(|harness| {
@@ -253,20 +263,24 @@ fn parts_count_among_the_files_of_a_quota() {
         raw.finish();
         harness.wait_for_end(&mut raw);
         harness.end(&server);
-        assert!(there.parts().len() <= 10, "{accepted} offers were accepted");
+        assert!(
+            there.parts().len() <= 10,
+            "more than 10 parts are left of {accepted} accepted offers"
+        );
     });
 }
 
-/// Places are numbers of a byte, and answers to gets are not counted.
+/// A transfer has a slot, whose number has one byte. Offers that answer gets use slots, too, but do
+/// not count as offers.
 #[test]
 fn no_peer_runs_out_of_places() {
-    // By default, and with as many transfers and as long turns as may be.
+    // The defaults, and then the maximum numbers of transfers and of messages in a turn.
     for (gets, turn_messages) in [(16, 64), (100, 1000)] {
         in_simulation(|harness| run_out_of_places(harness, gets, turn_messages));
     }
 }
 
-/// Sends many offers and aborts them at once, while the requests of the other side are answered.
+/// Sends many offers and aborts each at once. Then answers the gets of the server with offers.
 fn run_out_of_places(harness: &Harness<'_>, gets: u32, turn_messages: usize) {
     let here = harness.store("here");
     let there = harness.store("there");
@@ -311,7 +325,7 @@ fn run_out_of_places(harness: &Harness<'_>, gets: u32, turn_messages: usize) {
     harness.end(&server);
 }
 
-/// More lists than the bound are not queued.
+/// Lists beyond the maximum number of transfers wait for their turn.
 #[test]
 fn lists_wait_like_offers() {
     in_simulation(|harness| {
@@ -332,7 +346,7 @@ fn lists_wait_like_offers() {
             }
             Ok(())
         });
-        harness.wait_for("20", || results.lock().unwrap().len() == 20);
+        harness.wait_for("20 lists", || results.lock().unwrap().len() == 20);
         harness.end(&visitor);
         harness.end(&server);
         let results = results.lock().unwrap();
@@ -340,7 +354,7 @@ fn lists_wait_like_offers() {
     });
 }
 
-/// Credit that crosses a repeated offer.
+/// The peer sends a credit after the accept that made the sender repeat its offer.
 #[test]
 fn credit_that_crosses_a_repeated_offer_does_no_harm() {
     in_simulation(|harness| {
@@ -353,7 +367,7 @@ fn credit_that_crosses_a_repeated_offer_does_no_harm() {
         assert_eq!(harness.read_frame(&mut raw).0, 10);
         let word = |n: u64| n.to_le_bytes();
         raw.send_frame(11, &numbered(2, &[&word(50_000)[..], &word(50_000), &[9; 32]].concat()));
-        assert_eq!(harness.read_frame(&mut raw).0, 10, "the frame of kind 10 was not repeated");
+        assert_eq!(harness.read_frame(&mut raw).0, 10, "the offer was not repeated");
         raw.send_frame(13, &numbered(2, &word(100_000)));
         let hash = hash_of(harness, b"");
         raw.send_frame(11, &numbered(2, &[&word(0)[..], &word(100_000), &hash].concat()));
@@ -363,7 +377,7 @@ fn credit_that_crosses_a_repeated_offer_does_no_harm() {
     });
 }
 
-/// Abort, or the end of the connection, between the sender's done and the publication.
+/// An abort and the end of the connection arrive between the sender's done and the publication.
 #[test]
 fn what_is_published_all_the_same_leaves_no_part() {
     in_simulation(|harness| {
@@ -382,15 +396,24 @@ fn what_is_published_all_the_same_leaves_no_part() {
         raw.finish();
         harness.wait_for_end(&mut raw);
         drop(raw);
-        harness.wait_for("the end of the transfer", || log.ends().len() == 1);
+        harness.wait_for("the end of the connection", || log.ends().len() == 1);
         harness.end(&server);
         let told = log.transfers().first().and_then(failed);
-        assert_eq!(there.parts().len(), 0, "files {:?}, reported {told:?}", there.files());
-        assert_eq!(there.files().is_empty(), told.is_some(), "reported {told:?}");
+        assert_eq!(
+            there.parts().len(),
+            0,
+            "a part is left; files {:?}, reported {told:?}",
+            there.files()
+        );
+        assert_eq!(
+            there.files().is_empty(),
+            told.is_some(),
+            "the files contradict the reported result {told:?}"
+        );
     });
 }
 
-/// Pieces of files come from the disk while the connection is being closed.
+/// The disk completes reads of files while the connection is being closed.
 #[test]
 fn no_chunk_follows_a_bye() {
     in_simulation(|harness| {
@@ -431,7 +454,7 @@ fn no_chunk_follows_a_bye() {
     });
 }
 
-/// A peer that requests a file and does not accept its offer.
+/// The peer requests a file and does not answer the offer.
 #[test]
 fn an_offer_that_is_never_answered_is_given_up() {
     in_simulation(|harness| {
@@ -452,7 +475,7 @@ fn an_offer_that_is_never_answered_is_given_up() {
     });
 }
 
-/// A chunk with a skipped lower number is ignored. A get with a lower number than an earlier one
+/// A chunk with a skipped lower id is ignored. A get with a lower id than that of an earlier offer
 /// ends the connection as a protocol violation.
 #[test]
 fn frames_of_lies_are_the_reason() {
@@ -461,7 +484,8 @@ fn frames_of_lies_are_the_reason() {
         let (server, log) = serve_with(harness, &there.directory(), quiet(harness));
         let mut raw = harness.dial(&server);
         greet(harness, &mut raw);
-        // Number 5, then number 3: the chunk is ignored, the get ends the connection.
+        // The offer skips id 3. A chunk with id 3 is ignored, and a get with id 3 ends the
+        // connection.
         raw.send_frame(10, &offer(5, 0, b"five"));
         assert_eq!(harness.read_frame(&mut raw).0, 11);
         raw.send_frame(12, &numbered(3, b"x"));
@@ -469,7 +493,7 @@ fn frames_of_lies_are_the_reason() {
         harness.wait_for_end(&mut raw);
         let kinds: Vec<u8> = frames(harness, &mut raw).iter().map(|f| f.0).collect();
         drop(raw);
-        harness.wait_for("the end of the transfer", || log.ends().len() == 1);
+        harness.wait_for("the end of the connection", || log.ends().len() == 1);
         assert_eq!(log.ends()[0].kind(), DisconnectKind::Protocol);
         assert_eq!(kinds, [5]);
         harness.end(&server);

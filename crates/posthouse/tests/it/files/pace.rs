@@ -1,5 +1,5 @@
-//! An address that causes rejections, failed transfers or listings without end is read more slowly:
-//! T28 and T29. Nothing is lost.
+//! The framework reads more slowly from an address that causes rejections, failed transfers or
+//! listings without end: threats T28 and T29. No frame is lost.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use super::frames::{ABORT, GET, LIST, LISTED, OFFER, accepted, greet, numbered, 
 use crate::harness::{Harness, Options, in_simulation};
 use crate::raw::Raw;
 
-/// The address may cause this number of rejections per second, and four times as many at once.
+/// Returns options that allow an address this number of rejections per second, and four times as
+/// many at once.
 fn options(harness: &Harness<'_>, per_second: u64) -> Options {
     harness.options().with(|o| {
         o.endpoint.max_rejections_per_second = per_second;
@@ -27,7 +28,7 @@ fn peer_from(harness: &Harness<'_>, server: &Endpoint<FileHandler>, host: u8) ->
     raw
 }
 
-/// Waits for this number of frames of a kind for each peer. Returns the time that it took.
+/// Waits until each peer has received `count` frames of this kind. Returns the time that it took.
 fn answers(harness: &Harness<'_>, raws: &mut [Raw], kind: u8, count: usize) -> Duration {
     let begun = harness.world().now();
     for raw in raws {
@@ -53,7 +54,7 @@ fn rejections_are_paced_for_each_address_and_each_is_sent() {
         other[0].send_frame(GET, &numbered(1, b"/"));
         let took = answers(harness, &mut other, ABORT, 1);
         assert!(took < Duration::from_secs(1), "another address waited {took:?}");
-        // 1,800 rejections, of which 400 are free.
+        // Of the 1,800 rejections, 400 are free.
         let took = answers(harness, &mut raws, ABORT, 600);
         assert!((11..18).contains(&took.as_secs()), "{took:?}");
         drop((raws, other));
@@ -67,7 +68,7 @@ fn failed_transfers_and_listings_count_as_rejections() {
         let there = harness.store("there");
         (0..500).for_each(|n| there.write(&format!("{n:04}"), b"other"));
         let (server, _) = serve_with(harness, &there.directory(), options(harness, 20));
-        // 40 failures of five units: of 200 units, 80 are free.
+        // Each of the 40 failures costs five units. Of these 200 units, 80 are free.
         let mut raws = [peer_from(harness, &server, 1)];
         let mut took = Duration::ZERO;
         for n in 0..40 {
@@ -76,7 +77,8 @@ fn failed_transfers_and_listings_count_as_rejections() {
             took += answers(harness, &mut raws, ABORT, 1);
         }
         assert!((5..8).contains(&took.as_secs()), "{took:?}");
-        // 40 listings of 500 names, 13 KiB each: of 160 units, 80 are free.
+        // Each of the 40 listings has 500 names in 13 KiB, and costs four units. Of these 160
+        // units, 80 are free.
         let mut raws = [peer_from(harness, &server, 2)];
         let mut took = Duration::ZERO;
         for n in 0..40 {
@@ -89,8 +91,8 @@ fn failed_transfers_and_listings_count_as_rejections() {
     });
 }
 
-/// An offer has a file open until it is accepted or rejected. That does not wait for the end of the
-/// pause, nor for the lists before it.
+/// An offer keeps a file open until it is accepted or rejected. Its answer waits neither for the
+/// end of the pause nor for queued lists.
 #[test]
 fn the_offers_of_a_peer_that_is_not_read_hold_up_nobody() {
     in_simulation(|harness| {
@@ -109,7 +111,7 @@ fn the_offers_of_a_peer_that_is_not_read_hold_up_nobody() {
         harness.wait_for("pauses", || server.stats().rejection_pauses > 30);
         let mut raw = peer_from(harness, &server, 1);
         raw.send_frame(OFFER, &offer(1, 5, b"no room"));
-        harness.wait_for("a count", || server.stats().walks == 2);
+        harness.wait_for("a count of the files", || server.stats().walks == 2);
         raw.send_frame(LIST, &numbered(3, b""));
         (2..30_u32).for_each(|n| raw.send_frame(GET, &numbered(2 * n + 1, b"/")));
         harness.wait_for("an open part", || server.stats().open_files == 1);

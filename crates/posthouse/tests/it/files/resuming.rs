@@ -37,13 +37,13 @@ fn cut_at(
     let visitor = harness.client_side_with(sender, narrow(harness));
     visitor.connect(target(&server), ()).expect("no limit is reached");
     assert_eq!(failed(&sent.wait(harness, 1)), Some(TransferErrorKind::Disconnected));
-    harness.wait_for("the end of the transfer", || received.ends().len() == 1);
+    harness.wait_for("the end of the connection", || received.ends().len() == 1);
     let told = received.transfers();
-    assert_eq!(told.len(), 1, "the receiver got more than one report");
+    assert_eq!(told.len(), 1, "the receiver did not get exactly one report");
     assert_eq!(failed(&told[0]), Some(TransferErrorKind::Disconnected));
     harness.end(&visitor);
     harness.end(&server);
-    assert!(there.files().is_empty(), "the final name exists");
+    assert!(there.files().is_empty(), "the incomplete file has its final name");
     there.parts().iter().map(|part| part.len() as u64).sum()
 }
 
@@ -95,7 +95,7 @@ fn another_file_of_the_same_name_and_size_begins_anew() {
         let there = harness.store("there");
         here.write("file", &content(3, 600_000));
         cut_at(harness, (&here, &there), 200_000, true);
-        // The same name, size and time, and other bytes: only the hash can tell.
+        // The new file has the same name, size and time, but other bytes. Only its hash differs.
         let other = content(4, 600_000);
         here.rewrite("file", &other);
         let (server, log) = serve(harness, &there.directory());
@@ -121,7 +121,7 @@ fn a_file_that_is_there_is_not_sent_again_and_never_replaced() {
         there.write("longer", &content(1, 200));
         let (server, log) = serve(harness, &there.directory());
         let client = harness.client(&server);
-        client.put("same", &here.directory()).expect("the file exists");
+        client.put("same", &here.directory()).expect("both files are equal");
         assert_eq!(log.wait(harness, 1).handle().resumed_from(), 200_000, "bytes were sent");
         for (name, seed, bytes) in [("other", 2, 200_000), ("longer", 1, 200)] {
             let error = client.put(name, &here.directory()).unwrap_err();
@@ -129,7 +129,7 @@ fn a_file_that_is_there_is_not_sent_again_and_never_replaced() {
             assert_eq!(error.kind(), TransferErrorKind::Exists, "{error}");
             assert!(
                 there.read(name).expect("the existing file is kept") == content(seed, bytes),
-                "{name}"
+                "{name} was replaced"
             );
         }
         client.close();
@@ -181,7 +181,7 @@ fn one_of_two_who_send_the_same_name_wins_and_the_other_is_told() {
 #[test]
 fn a_file_that_changes_while_it_is_sent_does_not_arrive() {
     everywhere(|harness| {
-        // Over loopback a smaller one is there before anybody can change it.
+        // Over loopback a smaller file arrives before the test can change it.
         let size = if harness.is_real() { 40_000_000 } else { 600_000 };
         for (name, bytes) in [("shorter", 1000), ("longer", size as u64 + 1000)] {
             let here = harness.store("here");

@@ -8,7 +8,7 @@ use super::file_handler::{FileHandler, failed, serve, serve_with, visit};
 use crate::harness::{Harness, Options, everywhere, target};
 use crate::store::content;
 
-/// Chunks and windows so small that a file of some KiB takes many of them.
+/// Returns options with such small chunks and windows that a file of some KiB needs many of them.
 fn narrow(harness: &Harness<'_>) -> Options {
     let options = harness.options();
     let tuning = options.tuning.clone().with_chunk_bytes(1024).with_transfer_window_bytes(4096);
@@ -27,13 +27,19 @@ fn a_file_arrives_whole_and_under_its_name_in_both_directions() {
             here.write(&name, &sent);
             let client = harness.client(&server);
             let hash = client.put(&name, &here.directory()).expect("the file arrives");
-            assert!(there.read(&name).expect("the file exists") == sent, "{name} has its content");
+            assert!(
+                there.read(&name).expect("the file exists") == sent,
+                "{name} arrived with other content"
+            );
             let incoming = log.wait(harness, number + 1);
             assert!(incoming.is_incoming());
             assert_eq!((incoming.result(), incoming.name()), (Ok(&hash), &*name));
             let back = harness.store("back");
             assert_eq!(client.get(&name, &back.directory()).expect("the file comes back"), hash);
-            assert!(back.read(&name).expect("the file exists") == sent, "{name} came back");
+            assert!(
+                back.read(&name).expect("the file exists") == sent,
+                "{name} came back with other content"
+            );
             client.close();
             log.wait(harness, number + 1);
             harness.wait_for("the removal of the part", || {
@@ -70,7 +76,10 @@ fn many_files_share_a_connection_and_each_is_told_once_on_both_sides() {
         assert_eq!(names, there.files());
         for number in 0..count {
             let read = there.read(&format!("n{number}")).expect("the file exists");
-            assert!(read == content(number, 100 * number as usize), "message n{number}");
+            assert!(
+                read == content(number, 100 * number as usize),
+                "n{number} arrived with other content"
+            );
         }
         assert_eq!(harness.end(&visitor).transfers, count);
         assert_eq!(harness.end(&server).transfers, count);
@@ -97,14 +106,15 @@ fn messages_pass_while_a_file_is_on_its_way() {
         let order = log.order();
         let end =
             order.iter().position(|line| line == "transferred long").expect("the end was recorded");
-        assert!(end > 3, "{end} messages came before the file's end: {order:?}");
+        assert!(end > 3, "only {end} messages arrived before the end of the file: {order:?}");
         assert!(there.read("long").expect("the file exists") == content(1, 200_000));
         harness.end(&visitor);
         harness.end(&server);
     });
 }
 
-/// Sends a message with the transferred bytes every 200 microseconds, until they are 150,000.
+/// Sends a message with the number of transferred bytes every 200 microseconds, until 150,000 bytes
+/// are transferred.
 fn follow(peer: &mut posthouse::Peer<'_, FileHandler>, progress: posthouse::TransferHandle) {
     peer.after(Duration::from_micros(200), move |peer| {
         peer.send(40, format!("{} bytes are over", progress.transferred_bytes()).as_bytes());
@@ -164,7 +174,7 @@ fn what_is_not_there_is_not_found_on_either_side() {
 fn a_listing_names_every_file_once_in_order() {
     everywhere(|harness| {
         let there = harness.store("there");
-        // More than one answer takes.
+        // All these names do not fit into one answer.
         let mut names: Vec<String> =
             (0..300).map(|n| format!("{}/{:0>240}", ["a", "a-b", "b"][n % 3], n)).collect();
         for name in &names {
@@ -221,7 +231,9 @@ fn a_transfer_is_cancelled_by_either_side_and_the_connection_goes_on() {
             Ok(())
         });
         assert_eq!(failed(&sent.wait(harness, 1)), Some(TransferErrorKind::Cancelled));
-        harness.wait_for("the message after it", || log.order().iter().any(|m| m == "after it"));
+        harness.wait_for("the message after the cancellation", || {
+            log.order().iter().any(|m| m == "after it")
+        });
         assert!(there.files().is_empty());
         assert!(log.transfers().len() <= 1);
         harness.end(&visitor);
@@ -240,7 +252,7 @@ fn a_quota_refuses_before_anything_is_written_and_forgets_what_was_taken_away() 
         let directory = there.directory().with_quota(1000, 2).expect("the quota can be counted");
         let (server, _) = serve(harness, &directory);
         let client = harness.client(&server);
-        client.put("a", &here.directory()).expect("no limit is reached");
+        client.put("a", &here.directory()).expect("the quota has room for this file");
         let error = client.put("b", &here.directory()).unwrap_err();
         let ClientError::Transfer(error) = error else { panic!("{error}") };
         assert_eq!(error.kind(), TransferErrorKind::QuotaExceeded, "{error}");
@@ -276,7 +288,7 @@ fn a_client_whose_inbox_is_full_says_so_instead_of_waiting_for_ever() {
                 b"news"
             );
         }
-        get().expect("the file can be read now");
+        get().expect("the inbox has room now");
         client.close();
         harness.end(&server);
     });

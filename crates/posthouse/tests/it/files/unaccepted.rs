@@ -1,5 +1,5 @@
-//! Files that were offered and are not accepted: they are not open, and are opened again for the
-//! accept: T33.
+//! Offered files that are not accepted yet: they are not open, and are opened again for the accept.
+//! Threat T33.
 
 use posthouse::{Endpoint, Source, TransferErrorKind};
 
@@ -16,7 +16,7 @@ const CHANGED: u16 = 9;
 /// The code of an abort because another file of the same size and time has the name.
 const REPLACED: u16 = 18;
 
-/// A server that serves `there`, and offers its `own` file to each peer.
+/// Starts a server that serves `there`, and that offers the file `own` for each message.
 fn serve(harness: &Harness<'_>, there: &Store) -> (Endpoint<FileHandler>, Log) {
     there.write("file", &content(1, 50_000));
     there.write("own", &content(2, 50_000));
@@ -29,7 +29,7 @@ fn serve(harness: &Harness<'_>, there: &Store) -> (Endpoint<FileHandler>, Log) {
     (harness.serve_with(handler, harness.options()), log)
 }
 
-/// Makes the server offer a file, by a get or on its own, and returns the number of the offer.
+/// Makes the server offer a file, for a get or for a message. Returns the id of the offer.
 fn offered(harness: &Harness<'_>, raw: &mut Raw, get: Option<u32>) -> u32 {
     match get {
         Some(id) => raw.send_frame(GET, &numbered(id, b"file")),
@@ -59,7 +59,7 @@ fn what_is_not_accepted_is_not_open_and_neither_is_what_is_not_confirmed() {
                     kind => assert_eq!(kind, CHUNK),
                 }
             };
-            assert!(!there.is_open(name), "{name} is open before done");
+            assert!(!there.is_open(name), "{name} is still open after its last byte was sent");
             raw.send_frame(DONE, &numbered(id, &hash));
             assert_eq!(failed(&log.wait(harness, n + 1)), None);
         }
@@ -110,7 +110,7 @@ fn a_file_that_is_another_one_at_the_accept_is_not_sent() {
     });
 }
 
-/// The offer described other permissions.
+/// The offer described the old permissions, so the sender aborts with [`REPLACED`].
 #[cfg(unix)]
 #[test]
 fn a_file_whose_permissions_changed_is_offered_anew() {
@@ -119,7 +119,7 @@ fn a_file_whose_permissions_changed_is_offered_anew() {
         let change: Change = |store, name| {
             let executable = std::fs::Permissions::from_mode(0o755);
             let path = store.path().join(name);
-            std::fs::set_permissions(path, executable).expect("the owner may set them");
+            std::fs::set_permissions(path, executable).expect("the owner may set permissions");
         };
         change_before_the_accept(harness, change, REPLACED, Some(1));
     });

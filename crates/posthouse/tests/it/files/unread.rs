@@ -1,4 +1,4 @@
-//! Replies that a peer asks for without end and never reads: T28.
+//! Replies that a peer requests without end and never reads: threat T28.
 
 use posthouse::{DisconnectKind, Target};
 
@@ -7,18 +7,18 @@ use super::frames::{greeting, numbered, offer};
 use crate::harness::{Harness, Options, everywhere, in_simulation, on_real_sockets};
 use crate::raw::{Raw, frame, request};
 
-/// The number of bytes that a queue of refusals may have: some 1,024 of them, and those of the
+/// The maximum number of bytes in a queue of refusals: about 1,024 refusals, and those of the
 /// frames that one turn handles.
 const MAX_QUEUED_BYTES: usize = 300_000;
 
-/// The kinds of questions that the peer refuses.
+/// The kinds of questions that the other side refuses.
 const QUESTIONS: [&str; 5] =
     ["gets of a bad name", "gets", "offers of a bad name", "offers", "lists"];
 
-/// The place of the questions with the longest refusals.
+/// The index of the question with the longest refusal.
 const BAD_GETS: usize = 0;
 
-/// A question with an id of its own.
+/// Returns the frame of the question with this index. Beyond the last one it is a request.
 fn question(which: usize, id: u32) -> Vec<u8> {
     match which {
         0 => frame(18, &numbered(id, b"/")),
@@ -30,8 +30,8 @@ fn question(which: usize, id: u32) -> Vec<u8> {
     }
 }
 
-/// Sends the same question again and again and reads nothing. Checks that the other side stops
-/// reading, and that its queue stays small.
+/// Sends the same question again and again, and reads nothing. Checks that the other side stops
+/// reading, so that its queue stays small.
 fn flood(harness: &Harness<'_>, server: &posthouse::Endpoint<FileHandler>, which: usize) {
     let mut raw = harness.dial(server);
     raw.stop_reading();
@@ -59,7 +59,7 @@ fn flood(harness: &Harness<'_>, server: &posthouse::Endpoint<FileHandler>, which
     harness.wait_for("the end of the connection", || server.stats().connections == 0);
 }
 
-/// The bound on unread replies holds without the pace of rejections.
+/// Returns options without a pace of rejections, which would hide the bound on unread replies.
 fn options(harness: &Harness<'_>, admits: bool) -> Options {
     harness.options().with(|o| {
         o.endpoint.max_rejections_per_second = 0;
@@ -77,7 +77,7 @@ fn refusals_that_are_not_read_are_bounded_before_and_after_admission() {
             let few = harness.is_real() || !admits;
             let some = if few { 0..1 } else { 0..QUESTIONS.len() };
             for which in some {
-                // A handler that accepts and gives nothing.
+                // This handler accepts no offers and serves no files.
                 let server = harness.serve_with(FileHandler::new(), options(harness, admits));
                 flood(harness, &server, which);
                 harness.end(&server);
@@ -86,8 +86,8 @@ fn refusals_that_are_not_read_are_bounded_before_and_after_admission() {
     }
 }
 
-/// A side that connected goes on reading: two sides that both stop would wait for ever. A server
-/// that asks without end and reads nothing is left.
+/// A client does not stop reading, because two sides that both stop would wait for ever. It
+/// disconnects instead if a server sends questions without end and reads nothing.
 #[test]
 fn a_client_leaves_a_server_that_asks_without_end() {
     in_simulation(|harness| {
@@ -100,8 +100,8 @@ fn a_client_leaves_a_server_that_asks_without_end() {
             });
             let to = Target::new("10.0.0.9:1").options(options.connection);
             let client = harness.client_side(handler);
-            let listener = harness.world().serve("10.0.0.9:1").expect("a free address");
-            client.connect(to, ()).expect("there is room");
+            let listener = harness.world().serve("10.0.0.9:1").expect("the address is free");
+            client.connect(to, ()).expect("no limit is reached");
             let stream = harness.until("the client", || listener.accept());
             let mut raw = Raw::simulated(stream);
             assert_eq!(harness.read_frame(&mut raw).0, 4);
@@ -122,7 +122,8 @@ fn a_client_leaves_a_server_that_asks_without_end() {
     });
 }
 
-/// A connection whose queue is never empty gets more pings over time than pongs may wait.
+/// The queue of the connection is never empty. Over time it gets more pings than the number of
+/// pongs that may wait.
 #[test]
 fn pings_to_a_busy_connection_are_no_flood() {
     on_real_sockets(|harness| {
@@ -141,7 +142,7 @@ fn pings_to_a_busy_connection_are_no_flood() {
                 pongs += 1;
             }
         }
-        assert!(pongs > 200, "{pongs}");
+        assert!(pongs > 200, "only {pongs} pongs arrived");
         harness.end(&server);
     });
 }

@@ -1,4 +1,4 @@
-//! Lists and counts of large directories: T29.
+//! Lists and counts of large directories: threat T29.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::harness::{Harness, Options, everywhere, in_simulation, on_real_socket
 use crate::raw::Raw;
 use crate::store::Store;
 
-/// The code of an abort because of a name.
+/// The code of an abort because of an invalid name.
 const BAD_NAME: u16 = 8;
 const LISTS: u32 = 16;
 
-/// The raw peers answer no pings, and the system may take long to walk.
+/// Returns options without a heartbeat: the raw peers answer no pings, and a walk may take long.
 fn options(harness: &Harness<'_>) -> Options {
     harness.options().with(|o| o.connection.heartbeat_ms = 0)
 }
 
-/// Returns a number of files in a real directory: fewer if each takes long.
+/// Returns the number of files for a real directory. It is lower on Windows, where each takes long.
 fn many(files: usize) -> usize {
     if cfg!(windows) { files / 10 } else { files }
 }
@@ -37,8 +37,8 @@ fn fill(there: &Store, files: usize) {
     there.write("honest", b"eleven byte");
 }
 
-/// Fills a directory with empty files whose names exceed the smallest memory for them. Returns the
-/// names in order.
+/// Fills a directory with empty files whose names exceed the smallest memory for a snapshot.
+/// Returns the names in order.
 fn fill_beyond_a_snapshot(there: &Store) -> Vec<String> {
     let long = "x".repeat(200);
     let name = |n| format!("{long}/{long}/{long}/{n:04} {long}");
@@ -59,18 +59,18 @@ fn greeted<'a>(
     })
 }
 
-/// Asks for the whole directory many times.
+/// Requests the list of the whole directory many times.
 fn ask_for_lists(raw: &mut Raw) {
     (0..LISTS).for_each(|n| raw.send_frame(LIST, &numbered(2 * n + 1, b"")));
 }
 
-/// Returns the number and the entries of the next list.
+/// Waits for the next list. Returns its id and its entries.
 fn listed(harness: &Harness<'_>, raw: &mut Raw) -> (u32, Vec<u8>) {
     loop {
         let (kind, payload) = harness.read_frame(raw);
         if kind != WORKING {
             assert_eq!(kind, LISTED, "{payload:?}");
-            let (id, entries) = payload.split_first_chunk().expect("a number");
+            let (id, entries) = payload.split_first_chunk().expect("an id has four bytes");
             return (u32::from_le_bytes(*id), entries.to_vec());
         }
     }
@@ -110,7 +110,8 @@ fn lists_share_walks_and_each_is_answered_once_in_order() {
     });
 }
 
-/// A walk hangs, and other peers wait for parts of the directory that it does not show.
+/// A walk hangs, and other peers wait for parts of the directory that its snapshot will not
+/// contain.
 #[test]
 fn a_directory_is_not_walked_for_peers_that_have_left() {
     in_simulation(|harness| {
@@ -122,27 +123,32 @@ fn a_directory_is_not_walked_for_peers_that_have_left() {
             let (server, _) = serve_with(harness, &there.directory(), options);
             let mut raws: Vec<Raw> = greeted(harness, &server, 4).collect();
             disk.hang();
-            let mut last = raws.pop().expect("there are four");
+            let mut last = raws.pop().expect("four peers are connected");
             last.send_frame(LIST, &numbered(1, b""));
             harness.wait_for("a walk", || server.stats().walks == 1);
             for (raw, after) in raws.iter_mut().zip(names.iter().step_by(100)) {
                 raw.send_frame(LIST, &numbered(1, after.as_bytes()));
             }
-            // Each of them waits and is told so.
+            // Each of these peers waits, and gets a `working` frame.
             for raw in &mut raws {
                 assert_eq!(harness.read_frame(raw).0, WORKING);
             }
             if leave {
                 raws.drain(..).for_each(Raw::reset);
-                harness.wait_for("the end of the others", || server.stats().connections == 1);
+                harness.wait_for("the end of the other connections", || {
+                    server.stats().connections == 1
+                });
             }
             disk.resume();
             raws.push(last);
             raws.iter_mut().for_each(|raw| assert_eq!(listed(harness, raw).0, 1));
             drop(raws);
-            harness.wait_for("the end of all", || server.stats().connections == 0);
+            harness.wait_for("the end of all connections", || server.stats().connections == 0);
             let walks = server.stats().walks;
-            assert!(if leave { walks == 1 } else { walks > 1 }, "{walks}, left: {leave}");
+            assert!(
+                if leave { walks == 1 } else { walks > 1 },
+                "{walks} walks; whether the peers left: {leave}"
+            );
             harness.end(&server);
         }
     });
@@ -164,7 +170,7 @@ fn a_file_that_was_sent_is_in_the_next_list() {
             };
             assert!(!names().contains(&name));
             here.write(&name, b"new");
-            client.put(&name, &here.directory()).expect("there is room for it");
+            client.put(&name, &here.directory()).expect("the file arrives");
             assert!(names().contains(&name), "{name}");
         }
         client.close();
@@ -189,7 +195,7 @@ fn a_directory_that_is_too_large_for_the_memory_is_listed_in_parts() {
     });
 }
 
-/// Asks for a list as a peer whose largest payload is 64 bytes.
+/// Requests a list as a peer whose largest payload is 64 bytes.
 fn small_peer(harness: &Harness<'_>, server: &Endpoint<FileHandler>) -> Raw {
     let mut raw = harness.dial(server);
     greet_with(harness, &mut raw, 64);
@@ -252,14 +258,17 @@ fn a_directory_is_counted_once_for_many_offers_and_never_for_impossible_ones() {
                 });
             }
             for raw in &mut *raws {
-                // Each of them, in any order.
+                // The server rejects each of these offers, in any order.
                 let mut left: BTreeSet<u32> = ids().collect();
                 while !left.is_empty() {
                     let (kind, payload) = harness.read_frame(raw);
                     if kind != WORKING {
-                        let (id, rest) = payload.split_first_chunk().expect("a number");
+                        let (id, rest) = payload.split_first_chunk().expect("an id has four bytes");
                         assert_eq!((kind, &rest[..2]), (ABORT, &QUOTA.to_le_bytes()[..]));
-                        assert!(left.remove(&u32::from_le_bytes(*id)), "an offer of this call");
+                        assert!(
+                            left.remove(&u32::from_le_bytes(*id)),
+                            "the rejected offer is not one of this call, or was rejected before"
+                        );
                     }
                 }
             }
@@ -268,14 +277,18 @@ fn a_directory_is_counted_once_for_many_offers_and_never_for_impossible_ones() {
         let walks = server.stats().walks;
         assert!(walks * 4 < peers as u64 * 8, "{walks} walks, removals of parts included");
         refused(&mut raws, 8, 12);
-        assert_eq!(server.stats().walks, walks, "nothing of that size can ever fit");
+        assert_eq!(
+            server.stats().walks,
+            walks,
+            "the directory was counted for an offer that exceeds the whole quota"
+        );
         drop(raws);
         harness.end(&server);
     });
 }
 
-/// A walk hangs, and lists of that directory with it. Those that left are forgotten, and the last
-/// one is answered when the disk resumes.
+/// A walk hangs, and lists of its directory wait for it. Those whose peers have left are discarded.
+/// Those of the last peer are answered when the disk resumes.
 #[test]
 fn lists_behind_a_walk_that_hangs_are_forgotten_with_their_connections() {
     in_simulation(|harness| {
@@ -287,14 +300,14 @@ fn lists_behind_a_walk_that_hangs_are_forgotten_with_their_connections() {
         disk.hang();
         raws.iter_mut().for_each(ask_for_lists);
         harness.wait_for("a walk", || server.stats().walks == 1);
-        let mut last = raws.pop().expect("there are four");
+        let mut last = raws.pop().expect("four peers are connected");
         raws.into_iter().for_each(Raw::reset);
         // The connection whose walk hangs cannot end.
-        harness.wait_for("the end of others", || server.stats().connections <= 2);
+        harness.wait_for("the end of other connections", || server.stats().connections <= 2);
         assert_eq!(server.stats().walks, 1);
         disk.resume();
         (0..LISTS).for_each(|n| assert_eq!(listed(harness, &mut last).0, 2 * n + 1));
-        harness.wait_for("the end of the others", || server.stats().connections == 1);
+        harness.wait_for("the end of the other connections", || server.stats().connections == 1);
         drop(last);
         harness.end(&server);
     });
@@ -321,7 +334,7 @@ fn lists_walk_half_of_the_time_at_most_while_files_arrive() {
         let walked = harness.world().now();
         let here = harness.store("here");
         here.write("new", b"new");
-        client.put("new", &here.directory()).expect("there is room for it");
+        client.put("new", &here.directory()).expect("the file arrives");
         let walks = server.stats().walks;
         raws.iter_mut().for_each(|raw| raw.send_frame(LIST, &numbered(3, b"")));
         for raw in &mut raws {
@@ -329,7 +342,7 @@ fn lists_walk_half_of_the_time_at_most_while_files_arrive() {
             assert!(id == 3 && entries.ends_with(b"new"));
         }
         let walks = server.stats().walks - walks;
-        assert_eq!(walks, 1, "one for both");
+        assert_eq!(walks, 1, "the two lists did not share one walk");
         let waited = harness.world().now() - walked;
         assert!(waited >= walk_time && waited < 2 * walk_time, "{waited:?}");
         client.close();
@@ -338,7 +351,7 @@ fn lists_walk_half_of_the_time_at_most_while_files_arrive() {
     });
 }
 
-/// A removal of parts reads the names and sizes of all parts. It takes its turn.
+/// A removal of parts reads the names and sizes of all parts. It takes turns with the other walks.
 #[test]
 fn room_is_made_in_turn_with_other_walks() {
     in_simulation(|harness| {
@@ -350,19 +363,19 @@ fn room_is_made_in_turn_with_other_walks() {
         let quota = there.directory().with_quota(20, 10).expect("the files can be counted");
         let (server, _) = serve_with(harness, &quota, options(harness));
         let mut raws: Vec<Raw> = greeted(harness, &server, 3).collect();
-        let mut left = raws.pop().expect("there are three");
+        let mut left = raws.pop().expect("three peers are connected");
         left.send_frame(OFFER, &offer(1, 8, b"left"));
         accepted(harness, &mut left);
         left.send_frame(CHUNK, &chunk(1, b"part"));
-        harness.wait_for("its bytes", || there.parts() == [b"part".to_vec()]);
+        harness.wait_for("the bytes in the part", || there.parts() == [b"part".to_vec()]);
         left.reset();
-        harness.wait_for("its end", || server.stats().connections == 2);
+        harness.wait_for("the end of its connection", || server.stats().connections == 2);
         let before = server.stats().walks;
         raws[0].send_frame(OFFER, &offer(1, 9, b"next"));
         harness.wait_for("a count and a removal", || server.stats().walks == before + 2);
         raws[1].send_frame(LIST, &numbered(1, b""));
         harness.world().run_for(Duration::from_millis(900));
-        assert_eq!(server.stats().walks, before + 2, "the list waits for its turn");
+        assert_eq!(server.stats().walks, before + 2, "the list did not wait for its turn");
         assert_eq!(listed(harness, &mut raws[1]).0, 1);
         assert_eq!(accepted(harness, &mut raws[0]), (0, 9));
         drop(raws);
