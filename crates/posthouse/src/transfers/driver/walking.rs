@@ -112,8 +112,9 @@ impl WalkQueue {
     fn pass_lists(&mut self) {
         let is_of_offer = |request: &WalkRequest| request.purpose.receiver_op().is_some();
         let Some(at @ 1..) = self.waiting.iter().position(is_of_offer) else { return };
-        let request = self.waiting.remove(at);
-        request.into_iter().for_each(|request| self.waiting.push_front(request));
+        if let Some(request) = self.waiting.remove(at) {
+            self.waiting.push_front(request);
+        }
         self.place = None;
         self.waits_until = None;
     }
