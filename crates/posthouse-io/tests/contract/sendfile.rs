@@ -268,7 +268,12 @@ pub fn a_watch_beside_a_cancelled_send_of_a_file_sees_the_end(harness: &Harness)
             lane.shutdown(near.socket);
             (send, driver.submit(lane, Op::Watch(near.socket, WatchMode::End)))
         });
-        assert_eq!(harness.failure(send), Failure::Cancelled);
+        // A system that sends the file by itself may have taken bytes before the cancel.
+        match harness.outcome(send) {
+            Outcome::Failed(error) => assert_eq!(error.failure, Failure::Cancelled),
+            Outcome::Sent { .. } => {}
+            other => panic!("a send ended in {other:?}"),
+        }
         assert_ended(&harness.outcome(watch));
         harness.close_all([near, far]);
     }

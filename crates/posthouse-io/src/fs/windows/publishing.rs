@@ -184,35 +184,35 @@ mod tests {
 
     use windows_sys::Win32::Foundation::STATUS_DISK_FULL;
 
-    use super::super::ms_of;
+    use super::super::ns_of;
     use super::*;
 
-    const FROM_1980_MS: i64 = 315_532_800_000;
-    const TO_2108_MS: i64 = 4_354_819_200_000;
+    const FROM_1980_NS: i64 = 315_532_800_000_000_000;
+    const TO_2108_NS: i64 = 4_354_819_200_000_000_000;
 
     #[test]
     fn a_file_system_gets_the_nearest_time_that_it_has() {
-        let on_fat = |ms| {
+        let on_fat = |ns| {
             let has = RefCell::new(None);
-            let result = set_nearest(ms, |steps| match ms_of(steps) {
-                ms @ FROM_1980_MS..TO_2108_MS => {
-                    *has.borrow_mut() = Some(ms);
+            let result = set_nearest(ns, |steps| match ns_of(steps) {
+                ns @ FROM_1980_NS..TO_2108_NS => {
+                    *has.borrow_mut() = Some(ns);
                     Ok(())
                 }
                 _ => Err(Status(STATUS_INVALID_PARAMETER)),
             });
             (result, has.into_inner())
         };
-        let day_ms = 86_400_000;
-        for (ms, nearest) in [
-            (i64::MIN, FROM_1980_MS + day_ms),
-            (0, FROM_1980_MS + day_ms),
-            (FROM_1980_MS, FROM_1980_MS),
-            (1_700_000_000_123, 1_700_000_000_123),
-            (TO_2108_MS, TO_2108_MS - day_ms),
-            (i64::MAX, TO_2108_MS - day_ms),
+        let day_ns = 86_400_000_000_000;
+        for (ns, nearest) in [
+            (i64::MIN, FROM_1980_NS + day_ns),
+            (0, FROM_1980_NS + day_ns),
+            (FROM_1980_NS, FROM_1980_NS),
+            (1_700_000_000_123_456_700, 1_700_000_000_123_456_700),
+            (TO_2108_NS, TO_2108_NS - day_ns),
+            (i64::MAX, TO_2108_NS - day_ns),
         ] {
-            assert_eq!(on_fat(ms), (Ok(()), Some(nearest)), "{ms}");
+            assert_eq!(on_fat(ns), (Ok(()), Some(nearest)), "{ns}");
         }
     }
 
