@@ -4,7 +4,8 @@ use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
 
 use posthouse_io::{
-    Cancel, Failure, File, FileFault, FilePart, Gather, Op, ReceiveMode, Segment, WatchMode,
+    Cancel, Failure, File, FileFault, FilePart, Gather, Op, Outcome, ReceiveMode, Segment,
+    WatchMode,
 };
 
 use crate::flow::{Reader, Sender};
