@@ -206,6 +206,11 @@ impl DiskChecker {
         *self.changes.entry(name).or_default() += 1;
     }
 
+    /// Returns whether parts on a disk are removed to make room for other files.
+    pub(super) fn may_remove_parts(&self, place: usize) -> bool {
+        place == SERVER_PLACE && self.quota.is_some()
+    }
+
     /// Returns the number of changes of a file's content so far, on any disk.
     pub(super) fn changes(&self, path: &str) -> u64 {
         self.changes.get(self.first_name(path)).copied().unwrap_or(0)

@@ -115,8 +115,10 @@ impl Inner {
         }
         let content = self.disks.disk(actor.place).read(path).unwrap_or_default();
         let from = transfer.handle().resumed_from();
+        // Another offer may have made room with the part before it was opened.
+        let may_be_removed = self.disks.may_remove_parts(actor.place);
         let right = if content.starts_with(held) {
-            from >= held.len() as u64
+            from >= held.len() as u64 || from == 0 && may_be_removed
         } else {
             from == 0 || from == *size
         };
