@@ -78,6 +78,7 @@ impl<E> FileReceiver<E> {
                 self.state = State::CleaningUp(cleanup);
                 self.room(Room::Return);
             }
+            Ok(DiskOutcome::Done) if kind == OpKind::RemovePart => self.room(Room::Return),
             Ok(DiskOutcome::Read(memory)) => self.actions.push_back(ReceiverAction::Free(memory)),
             Ok(DiskOutcome::Written(_)) | Err(_) if kind == OpKind::Write => self.discard(),
             Err(_) if matches!(kind, OpKind::OpenPart | OpKind::MakeDirectory) => {

@@ -124,13 +124,13 @@ impl<E> FileReceiver<E> {
         }
     }
 
-    /// Removes the part. Bytes that were not written give their memory back before.
+    /// Removes the part, whose room is returned once it is gone. Bytes that were not written give
+    /// their memory back before.
     fn remove_part(&mut self) {
         if !self.opened_part().is_written() {
             self.discard();
         }
         self.state = State::CleaningUp(Cleanup::Nothing);
-        self.room(Room::Return);
         self.submit(OpKind::RemovePart, ReceiverOp::RemovePart);
     }
 

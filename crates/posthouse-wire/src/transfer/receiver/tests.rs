@@ -240,7 +240,7 @@ fn a_new_file_is_written_published_and_said_to_be_there() {
     it.done(&ReceiverOp::Publish);
     assert_eq!(it.frames, [done_of(CONTENT)]);
     assert_eq!(it.end, Some((Ok(file_hash(CONTENT)), Tell::Nobody)));
-    assert_eq!(it.rooms[1..], [Room::Spend { bytes: SIZE }, Room::Return]);
+    assert_eq!(it.rooms[1..], [Room::Spend { bytes: SIZE }]);
     it.done(&ReceiverOp::RemovePart).assert_over();
 }
 

@@ -82,6 +82,20 @@ fn what_was_not_made_does_not_count_and_a_part_that_was_there_counts_once() {
     }
 }
 
+/// Until then the part takes its room.
+#[test]
+fn the_room_of_a_part_returns_when_the_part_is_gone() {
+    for result in [Ok(DiskOutcome::Done), Err(DiskFailure::Other)] {
+        let is_gone = result.is_ok();
+        let mut it = Harness::new().accepted(b"");
+        it.chunk(b"01234").cancel(EndCause::PeerFileChanged).wrote(0, 5);
+        assert_eq!(it.rooms.len(), 1, "nothing but the reservation");
+        it.answer(&ReceiverOp::RemovePart, result).assert_over();
+        let expected = if is_gone { Room::Return } else { Room::Spend { bytes: 5 } };
+        assert_eq!(it.rooms[1], expected);
+    }
+}
+
 #[test]
 fn what_came_behind_a_write_that_failed_is_dropped() {
     for result in [Err(DiskFailure::Other), Ok(DiskOutcome::Written(0))] {
