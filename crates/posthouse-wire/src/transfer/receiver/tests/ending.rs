@@ -82,7 +82,7 @@ fn what_was_not_made_does_not_count_and_a_part_that_was_there_counts_once() {
     }
 }
 
-/// Until then the part takes its room.
+/// The part takes its room until then.
 #[test]
 fn the_room_of_a_part_returns_when_the_part_is_gone() {
     for result in [Ok(DiskOutcome::Done), Err(DiskFailure::Other)] {
