@@ -286,7 +286,7 @@ impl State {
 }
 
 impl Long {
-    /// Returns whether a waiting task would run if one more task counted as hung, and one more may.
+    /// Returns true if one more task may count as hung, and a waiting task would then run.
     fn needs_thread(&self, limits: &PoolLimits) -> bool {
         let may_hang = limits.max_threads + self.hung < limits.max_threads_hung;
         may_hang && !self.waiting.is_empty() && self.vacant(limits) == 0
