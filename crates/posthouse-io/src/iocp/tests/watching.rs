@@ -107,22 +107,34 @@ fn a_socket_that_is_watched_many_times_has_one_entry_in_the_queue_of_peeks() {
     }
     assert_eq!(core.peeks().len(), 1, "the entries of one socket");
 
-    let handle_due = |state: &mut SocketState, cx: &mut LaneCx<'_>| {
-        let due = core.peeks().pop_front().expect("an entry");
-        cx.now = due.at;
-        state.on_peek_due(cx);
-        core.peeks().len()
+    let take_due = |cx: &mut LaneCx<'_>| {
+        cx.now = core.peeks().pop_front().expect("an entry").at;
     };
     state.submit(Tag(1), Op::Watch(socket, WatchMode::End), &mut cx);
-    assert_eq!(handle_due(&mut state, &mut cx), 1, "the watch continues");
+    take_due(&mut cx);
+    state.on_peek_due(&mut cx);
+    assert_eq!(core.peeks().len(), 1, "the watch continues");
     assert!(state.is_watched());
+
     state.cancel(Cancel::Receives, &mut cx);
-    assert_eq!(handle_due(&mut state, &mut cx), 0, "nothing is watched");
+    take_due(&mut cx);
+    // Another worker begins a watch after this one has taken the entry.
     state.submit(Tag(2), Op::Watch(socket, WatchMode::End), &mut cx);
+    state.on_peek_due(&mut cx);
+    assert_eq!(core.peeks().len(), 1, "the new watch has an entry");
+
+    state.cancel(Cancel::Receives, &mut cx);
+    take_due(&mut cx);
+    state.on_peek_due(&mut cx);
+    assert_eq!(core.peeks().len(), 0, "nothing is watched");
+
+    state.submit(Tag(3), Op::Watch(socket, WatchMode::End), &mut cx);
     drop(peer);
     while sys::peek(state.handle()) != Ok(Some(0)) {
         std::thread::yield_now();
     }
-    assert_eq!(handle_due(&mut state, &mut cx), 0, "the watch has seen the end");
+    take_due(&mut cx);
+    state.on_peek_due(&mut cx);
+    assert_eq!(core.peeks().len(), 0, "the watch has seen the end");
     assert!(!state.is_watched());
 }
