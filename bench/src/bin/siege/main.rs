@@ -11,8 +11,6 @@ mod attack;
 mod fixture;
 mod frames;
 mod honest;
-#[path = "../runner/machine.rs"]
-mod machine;
 mod memory;
 mod process;
 mod report;
@@ -27,7 +25,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use fixture::Fixture;
-use machine::{Busy, Machine};
+use posthouse_bench::machine::{Busy, Machine};
 use report::Measured;
 use rounds::{Durations, Plan, Siege};
 

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::attack::{Totals, describe};
+use crate::fixture;
 use crate::rounds::{Durations, NORMAL_SHARE, Phase, Plan, Round};
 use crate::server::{BUDGET, budget_bytes};
-use crate::{fixture, machine};
+use posthouse_bench::machine;
 
 const MIB: f64 = (1 << 20) as f64;
 /// The limits that the measurement has to keep.
