@@ -1,5 +1,5 @@
-//! The end of the measurement by a signal. The measurement then fails, so that it removes its files,
-//! its processes and its control group.
+//! The end of the measurement by a signal. The measurement then fails, so that it removes its
+//! files, its processes and its control group.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -184,7 +184,7 @@ fn run(settings: &Settings) -> Result<(), String> {
                 Err(NoSiege::Failed(reason)) => {
                     interrupt::check()?;
                     report.state(&format!("- {name} failed: {reason}\n"))?;
-                    report.broken.push(name);
+                    report.broken.push(format!("{name} (failed)"));
                 }
             }
         }

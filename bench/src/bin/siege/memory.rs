@@ -46,8 +46,11 @@ impl Group {
         let name = format!("{PREFIX}{}", std::process::id());
         for (root, is_v2) in mounts() {
             let own = own_path(is_v2).map(|own| root.join(own.trim_start_matches('/')));
-            for parent in own.into_iter().chain([root]) {
-                remove_leftovers(&parent, PREFIX, |path| drop(fs::remove_dir(path)));
+            let parents: Vec<PathBuf> = own.into_iter().chain([root]).collect();
+            for parent in &parents {
+                remove_leftovers(parent, PREFIX, |path| drop(fs::remove_dir(path)));
+            }
+            for parent in parents {
                 let path = parent.join(&name);
                 if fs::create_dir(&path).is_err() {
                     continue;
