@@ -434,7 +434,7 @@ impl TransferChecker {
         self.ledger.called(actor.side, actor.id);
         let mut inner = lock(&self.inner);
         inner.log(actor).lists[1] += 1;
-        let Ok(FileList { files: entries, .. }) = listed else { return };
+        let Ok(FileList { files: entries, invalid_names, next, .. }) = listed else { return };
         let mut names: Vec<&str> = entries.iter().map(|entry| &*entry.name).collect();
         names.insert(0, after);
         if !names.is_sorted_by(|one, other| one < other) {
@@ -443,13 +443,17 @@ impl TransferChecker {
         if let Some(entry) = entries.iter().find(|it| !inner.disks.was_ever(&it.name, it.size)) {
             self.ledger.wrong(format!("a listing has a file that never existed: {entry:?}"));
         }
-        let last = names[names.len() - 1];
-        let missing = |name: &&String| &***name <= last && !names.contains(&&***name);
-        if let Some(name) = must.iter().find(missing) {
-            self.ledger.wrong(format!("a listing leaves out {name}: {names:?}"));
+        if !invalid_names.is_empty() {
+            self.ledger.wrong(format!("a listing has invalid names: {invalid_names:?}"));
         }
-        if names.len() == 1 && !must.is_empty() {
-            self.ledger.wrong(format!("a listing is empty and leaves out {must:?}"));
+        // A listing without a name to continue after promises that no other files follow.
+        let is_due = |name: &str| next.as_deref().is_none_or(|next| name <= next);
+        let missing = |name: &&String| is_due(name) && !names.contains(&&***name);
+        if let Some(name) = must.iter().find(missing) {
+            self.ledger.wrong(format!("a listing leaves out {name}: {names:?}, next {next:?}"));
+        }
+        if names.len() == 1 && next.is_some() {
+            self.ledger.wrong(format!("a listing is empty and continues after {next:?}"));
         }
     }
 
