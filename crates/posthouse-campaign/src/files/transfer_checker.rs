@@ -154,6 +154,8 @@ struct Coming {
     ever: u64,
     /// The number of crashes of the disk so far.
     crashes: u64,
+    /// The number of parts of the disk that were removed to make room so far.
+    freed_parts: u64,
     /// The number of changes of the file so far. It may have its former content again at the end.
     changes: u64,
     /// The number of failed operations on all disks so far.
@@ -327,6 +329,7 @@ impl TransferChecker {
             size: *size,
             ever,
             crashes: inner.disks.crashes(actor.place),
+            freed_parts: inner.disks.freed_parts(actor.place),
             changes: inner.disks.changes(&path),
             failures: inner.disks.failures(),
             alone: now == 1,

@@ -106,7 +106,7 @@ impl Inner {
         // Two transfers of the same name on one connection cannot be distinguished.
         let (Some(agreed), None) = (same.next(), same.next()) else { return Ok(()) };
         let Some(coming) = &agreed.coming else { return Ok(()) };
-        let Coming { path, held, ever, crashes, changes, alone, size, .. } = coming;
+        let Coming { path, held, ever, crashes, freed_parts, changes, alone, size, .. } = coming;
         let others = self.receivers.get(&(actor.place, path.clone())).map(|them| them.ever);
         let is_same =
             self.disks.crashes(actor.place) == *crashes && self.disks.changes(path) == *changes;
@@ -116,7 +116,7 @@ impl Inner {
         let content = self.disks.disk(actor.place).read(path).unwrap_or_default();
         let from = transfer.handle().resumed_from();
         // Another offer may have made room with the part before it was opened.
-        let may_be_removed = self.disks.may_remove_parts(actor.place);
+        let may_be_removed = self.disks.freed_parts(actor.place) > *freed_parts;
         let right = if content.starts_with(held) {
             from >= held.len() as u64 || from == 0 && may_be_removed
         } else {
