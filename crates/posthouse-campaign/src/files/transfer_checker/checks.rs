@@ -1,6 +1,6 @@
 //! The checks at the end of a transfer and of a connection, against the disks and the other side.
 
-use super::{Actor, Agreed, Coming, Inner, Reported, Want};
+use super::{AcceptedKind, Actor, Agreed, Coming, Inner, Reported, Want};
 use crate::files::SERVER_PLACE;
 use crate::ledger::{Side, was_not_reading};
 use posthouse::{
@@ -74,16 +74,19 @@ impl Inner {
         &mut self,
         actor: Actor,
         transfer: &FinishedTransfer,
-        is_directory: bool,
+        kind: AcceptedKind,
     ) -> Result<(), String> {
         let Ok(hash) = transfer.result() else { return Ok(()) };
         let receiver = if transfer.is_incoming() { Some(actor.place) } else { actor.other };
         let Some(place) = receiver else { return Ok(()) };
         let path = self.disks.path_of(place, transfer.name());
-        let bytes = if is_directory {
-            self.disks.promise_directory(place, path, hash)?
-        } else {
-            self.disks.promise(place, path, hash)?
+        let disks = &mut self.disks;
+        let bytes = match kind {
+            AcceptedKind::File => disks.promise(place, path, hash)?,
+            AcceptedKind::Directory => disks.promise_directory(place, path, hash)?,
+            AcceptedKind::Either => disks
+                .promise_directory(place, path.clone(), hash)
+                .or_else(|_| disks.promise(place, path, hash))?,
         };
         let progress = transfer.handle();
         if progress.size() != Some(bytes) || progress.transferred_bytes() != bytes {
