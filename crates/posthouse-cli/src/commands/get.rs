@@ -89,7 +89,7 @@ struct GetJobs {
     files: VecDeque<WantedFile>,
     /// The names that are not looked up yet. The first one is being looked up.
     lookups: VecDeque<Lookup>,
-    /// The names that were found and cannot be stored here.
+    /// The invalid names that were found.
     invalid: InvalidNames,
     failure: Option<Failure>,
 }
@@ -99,7 +99,7 @@ struct Lookup {
     cursor: ListCursor,
     /// The name on the command line: a file, or a directory. `None` means all files.
     name: Option<String>,
-    /// True exactly when the list had a file, or a name that cannot be stored here.
+    /// True exactly when the list had a file, or an invalid name.
     has_found: bool,
 }
 

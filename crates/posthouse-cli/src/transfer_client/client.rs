@@ -90,7 +90,7 @@ impl From<GaveUp> for Failure {
 /// The result of a listing.
 #[derive(Debug)]
 pub(crate) enum Listing {
-    /// The server listed all its files. These names cannot be stored here.
+    /// The server listed all its files. These of their names are invalid.
     Complete(InvalidNames),
     /// The server refused to list its files, for this reason.
     Refused(String),

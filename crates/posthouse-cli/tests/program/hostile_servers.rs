@@ -124,7 +124,7 @@ fn names_that_lead_elsewhere_are_not_got() {
         }
         true
     };
-    let text = "error: 6 names that cannot be stored here were left out, first ../evil\n";
+    let text = "error: 6 invalid names in the list were left out, first ../evil\n";
     let (listed, _) = run_against(&["list"], answer.clone());
     let listed = listed.expect(1);
     assert_eq!(listed.stdout, "           1  1970-01-01T00:00:00Z  good\n");
@@ -165,7 +165,7 @@ fn a_page_without_files_is_not_the_end_of_a_list() {
         }
         true
     };
-    let text = "error: 1 name that cannot be stored here was left out: d/c:d\n";
+    let text = "error: 1 invalid name in the list was left out: d/c:d\n";
     for what in ["--all", "d"] {
         let (got, names) = run_against(&["get", what], answer);
         assert_eq!(got.expect(1).stderr, text);
@@ -190,7 +190,7 @@ fn invalid_names_are_told_beside_other_failures_and_are_no_file() {
         }
         true
     };
-    let text = "2 names that cannot be stored here were left out, first d/\\u{1b}";
+    let text = "2 invalid names in the list were left out, first d/\\u{1b}";
     let (got, _) = run_against(&["get", "d"], answer);
     assert_eq!(got.expect(1).stderr, format!("error: {text}\n"));
     // Nobody has asked for the names outside of the prefix.
