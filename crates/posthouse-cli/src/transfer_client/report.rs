@@ -224,6 +224,11 @@ impl TransferReport {
         self.add_end(name, &Attempt::default(), &end, true);
     }
 
+    /// Shows a failure that did not end the run.
+    pub(super) fn note(&self, failure: &Failure) {
+        self.terminal.error(&failure.to_string());
+    }
+
     /// Adds the number of files that were not even started.
     pub(super) fn add_untried(&mut self, count: usize) {
         self.counts.left += count as u64;

@@ -77,7 +77,7 @@ pub(crate) trait JobSource {
         true
     }
 
-    /// Returns the reason why the source ended without knowing all its jobs.
+    /// Returns the reason why the source does not know all its jobs, once.
     fn take_failure(&mut self) -> Option<Failure> {
         None
     }
@@ -497,6 +497,9 @@ impl Run<'_> {
         self.report.add_untried(self.source.remaining());
         if !self.source.is_complete() {
             self.report.add_unknown();
+        }
+        if let Some(failure) = self.source.take_failure() {
+            self.report.note(&failure);
         }
     }
 }

@@ -354,6 +354,34 @@ fn a_file_is_got_also_if_its_server_cannot_list() {
 }
 
 #[test]
+fn a_run_that_is_cut_short_also_names_the_failures_before() {
+    let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
+        match (frame.kind, &frame.rest[..]) {
+            (LIST, after) if after.ends_with(b"a") => connection.abort(frame.id, 1, "no more"),
+            (LIST, _) => {
+                let page = [Listed::file("d/\u{1b}", 1), Listed::file("d/a", 1)];
+                connection.list_page(frame.id, true, &page);
+            }
+            _ => return false,
+        }
+        true
+    };
+    for what in ["--all", "d"] {
+        let (ended, _) = run_against(&["get", what, "--retry=0"], answer);
+        expect_texts(
+            &ended.expect(1),
+            &[
+                "cannot list the files of 127.0.0.1:",
+                "no more",
+                "1 invalid name in the list was left out: d/\\u{1b}\n",
+                "error: lost the connection to 127.0.0.1:",
+                "not received, and the server's list was not read to its end; run the same command",
+            ],
+        );
+    }
+}
+
+#[test]
 fn a_list_that_fails_for_now_is_no_reason_to_take_a_name_for_a_file() {
     let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
         match frame.kind {
