@@ -40,8 +40,11 @@
 //! - Limits: [`EndpointOptions`], [`ConnectionOptions`], [`Tuning`]. By default, an endpoint
 //!   accepts at most 64 connections from one address (an IPv4 address, or the first 64 bits of an
 //!   IPv6 address), but any number from a loopback address
-//!   ([`max_connections_per_address`](EndpointOptions::max_connections_per_address)).
-//! - Files: [`Directory`], [`Handler::offered`], [`Peer::offer_file`], [`Peer::fetch_file`].
+//!   ([`max_connections_per_address`](EndpointOptions::max_connections_per_address)). The
+//!   rejections, failed transfers and listings that one address causes have a limit, too
+//!   ([`max_rejections_per_second`](EndpointOptions::max_rejections_per_second)).
+//! - Files: [`Directory`], [`Handler::offered`], [`Peer::offer_file`], [`Peer::fetch_file`],
+//!   [`Client::list`], [`TransferError::may_succeed_later`].
 //!
 //! # Words
 //!

@@ -323,9 +323,9 @@ options! {
         pub frame_timeout_ms, with_frame_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
         /// The time over which Posthouse measures how fast a peer takes its output, in ms. If a
         /// peer takes, on average over this time, less than 240 bytes per second from its queue,
-        /// its connection is closed. Windows reports a send only when the peer has taken all of it.
-        /// So on Windows a peer may have to take up to 64 KiB in this time, or up to 256 KiB of a
-        /// file that Windows sends by itself.
+        /// its connection is closed. On Windows, a send counts only when the peer has taken all of
+        /// it: a peer may have to take up to 64 KiB in this time, or up to 256 KiB of a file that
+        /// Windows sends by itself, before any byte counts.
         pub stall_timeout_ms, with_stall_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
         /// The time to establish an outgoing connection, including look-up and hello, in ms. After
         /// this time the attempt has failed.

@@ -111,8 +111,8 @@ pub struct Stats {
     /// did not read these bytes, because it knew the hashes of the files.
     pub sendfile_bytes: u64,
     /// The number of times that Posthouse read a whole directory tree, or a part of it: to list its
-    /// files for peers, to count them for a quota, or to remove expired part files. Several
-    /// listings and offers can share one such reading.
+    /// files for peers, to count them for a quota, or to remove part files (expired ones, or some
+    /// that make room for an offer). Several listings and offers can share one such reading.
     pub walks: u64,
     /// The number of bytes that partly received frames hold.
     pub assembly_bytes: usize,

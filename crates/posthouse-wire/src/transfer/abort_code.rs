@@ -11,7 +11,8 @@ pub const EXISTS: u16 = 2;
 pub const PREFIX_DIFFERS: u16 = 3;
 /// The hash of the received bytes differs from that of the sent bytes.
 pub const HASH_DIFFERS: u16 = 4;
-/// Too many transfers, or another peer is sending this file now: try again later.
+/// There are too many transfers, another peer is sending this file now, or others wait for what
+/// this slow transfer holds: try again later.
 pub const BUSY: u16 = 5;
 /// The disk is full.
 pub const NO_SPACE: u16 = 6;
@@ -38,7 +39,8 @@ pub const DRAINING: u16 = 15;
 pub const NO_INBOX: u16 = 16;
 /// The file system of the receiver cannot store the name. Posthouse does not send this code yet.
 pub const NAME_UNSTORABLE: u16 = 17;
-/// The file was replaced by another one while it was sent.
+/// The file was replaced by another one of the same size and time while it was sent, or its
+/// permissions changed.
 pub const REPLACED: u16 = 18;
 /// A file of that name exists, and the receiver does not permit its replacement.
 pub const MAY_NOT_REPLACE: u16 = 19;
