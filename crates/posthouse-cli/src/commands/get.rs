@@ -187,15 +187,13 @@ impl GetJobs {
     /// Ends the first look-up. The files that it found are still transferred, and the other names
     /// are still looked up.
     fn fail_lookup(&mut self, why: NotListed, report: &mut TransferReport) {
-        match self.lookups.pop_front().and_then(|lookup| lookup.name) {
-            Some(name) => report.failed_lookup(&name, why),
-            None => {
-                if why.may_succeed_later {
-                    report.add_unlisted_for_now();
-                }
-                self.failure = Some(Failure::runtime(why.why));
-            }
+        if let Some(name) = self.lookups.pop_front().and_then(|lookup| lookup.name) {
+            return report.failed_lookup(&name, why);
         }
+        if why.may_succeed_later {
+            report.add_unlisted_for_now();
+        }
+        self.failure = Some(Failure::runtime(why.why));
     }
 
     /// Ends the first look-up. A name that was not found is taken for a file.

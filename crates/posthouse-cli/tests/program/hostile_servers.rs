@@ -266,7 +266,7 @@ fn a_list_that_ends_with_a_refusal_is_an_error_also_for_a_directory() {
         &[
             "not received: d: cannot list the files of 127.0.0.1:",
             "no more\n",
-            "error: 2 of 2 files not received, and the server's list was not read to its end, for the",
+            "error: 2 of 2 files not received, and the server's list was not read to its end",
         ],
     );
     let (ended, _) = run_against(&["get", "--all"], answer);
