@@ -45,6 +45,7 @@ fn files(root: &Path, target: &Path, words: &[String]) -> Result {
 }
 
 /// Measures an endpoint under attack. The result is printed, and written only with `--results`.
+/// Fails if a limit is not kept.
 fn siege(root: &Path, target: &Path, words: &[String]) -> Result {
     let mut command = Command::new(target.join("release/siege"));
     workspace::succeed(command.current_dir(root).args(words))

@@ -93,8 +93,9 @@ enum Chore {
     },
     /// Measure Posthouse next to hand-written servers and other runtimes
     ///
-    /// `bench --help` prints the arguments; with --files it compares several ways to send files,
-    /// with --siege it attacks an endpoint.
+    /// `bench --help` prints the arguments. With --files it compares several ways to send files,
+    /// with --siege it attacks an endpoint; `bench --files --help` and `bench --siege --help`
+    /// print their arguments.
     #[command(disable_help_flag = true)]
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

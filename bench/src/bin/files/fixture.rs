@@ -4,8 +4,12 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use posthouse_bench::processes::remove_leftovers;
+
 pub(crate) const SMALL_FILES: usize = 2000;
 const SMALL_BYTES: usize = 10 * 1024;
+/// The name of the directory of a run, without the id of the process.
+const PREFIX: &str = "posthouse-bench-";
 
 /// The files of one transfer: one large file, or many small ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +30,9 @@ fn at_path(path: &Path) -> impl FnOnce(std::io::Error) -> String + use<> {
 impl Fixture {
     /// Creates the files from random bytes, so that no method can compress them.
     pub(crate) fn build(place: &Path, large_bytes: u64) -> Result<Self, String> {
-        let root = place.join(format!("posthouse-bench-{}", std::process::id()));
+        // A run that a signal ended leaves its files behind, on /dev/shm in memory.
+        remove_leftovers(place, PREFIX, |path| drop(fs::remove_dir_all(path)));
+        let root = place.join(format!("{PREFIX}{}", std::process::id()));
         let fixture = Self { root };
         let small = fixture.outbox().join("small");
         fs::create_dir_all(&small).map_err(at_path(&small))?;
@@ -79,7 +85,7 @@ impl Fixture {
     }
 
     pub(crate) fn remove(&self) {
-        // A failure leaves files behind, which does not affect the next run.
+        // The next run removes what a failure leaves behind.
         let _ = fs::remove_dir_all(&self.root);
     }
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use fixture::{FileSet, Fixture};
 use methods::{Cost, Method};
+use posthouse_bench::{processes, statistics};
 
 const HELP: &str = "\
 Sends one large file, and 2,000 files of 10 KiB, by several methods over loopback.
@@ -43,6 +44,10 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if let Some(end) = raw::run(&words) {
         return end;
+    }
+    if words.iter().any(|word| word == "--help") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
     }
     match settings(&words).and_then(|settings| run(&settings)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -81,6 +86,7 @@ fn settings(words: &[String]) -> Result<Settings, String> {
 }
 
 fn run(settings: &Settings) -> Result<(), String> {
+    processes::come_first();
     let fixture = Fixture::build(&settings.place, settings.large_bytes)?;
     let result = measure(settings, &fixture);
     fixture.remove();
@@ -147,7 +153,5 @@ fn today() -> String {
 }
 
 fn median(times: impl Iterator<Item = Duration>) -> f64 {
-    let mut times: Vec<f64> = times.map(|time| time.as_secs_f64()).collect();
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    statistics::median(&times.map(|time| time.as_secs_f64()).collect::<Vec<f64>>())
 }

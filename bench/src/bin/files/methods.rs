@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use posthouse_bench::processes::Ticks;
+
 use super::fixture::{FileSet, Fixture, SMALL_FILES};
 
 /// The cost of one transfer.
@@ -210,10 +212,6 @@ fn end(server: &mut Child, stops_alone: bool) -> std::io::Result<()> {
 
 /// Returns the processor time of all children that were waited for, and of their children.
 fn cpu_of_children() -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> =
-        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|t| t.parse::<u64>().ok()).unwrap_or(0);
-    // cutime and cstime, in hundredths of a second.
-    Duration::from_millis(10 * (ticks(13) + ticks(14)))
+    // Ticks are hundredths of a second.
+    Duration::from_millis(10 * Ticks::of(std::process::id()).children)
 }

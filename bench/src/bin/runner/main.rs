@@ -5,7 +5,6 @@
 
 mod contender;
 mod load;
-mod machine;
 mod memory;
 mod pairs;
 mod pattern;
@@ -13,15 +12,15 @@ mod plan;
 mod profile;
 mod report;
 mod server;
-mod statistics;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use contender::Contender;
-use machine::{Busy, Machine};
 use plan::Plan;
+use posthouse_bench::machine::{Busy, Machine};
+use posthouse_bench::processes;
 use report::Report;
 
 /// The result of a step; the error is a message for the person at the terminal.
@@ -39,6 +38,9 @@ Measures echo servers against a hand-written one on epoll, by paired slices.
   --profile        measure system calls, instructions and allocations instead (strace, valgrind)
   --results DIR    directory for the table, the numbers and the plot (`cargo xtask bench` sets it;
                    without it none of them is written)
+
+`cargo xtask bench --files --help` and `cargo xtask bench --siege --help` describe two other
+measurements: several ways to send files, and an endpoint under attack.
 ";
 
 fn main() -> ExitCode {
@@ -65,7 +67,7 @@ fn run() -> Outcome {
     let busy = Busy::now();
     let plan = Plan::new(&arguments);
     let machine = Machine::here();
-    server::come_first();
+    processes::come_first();
     println!("{machine}");
     println!("{} pairs of 50 ms per row, start order swapped half-way\n", 2 * plan.pairs);
     let mut report = Report::new(machine, plan.pairs, plan.quick);

@@ -7,11 +7,12 @@
 
 use std::time::Duration;
 
+use posthouse_bench::statistics::{Ratio, median};
+
 use crate::Outcome;
 use crate::contender::{BASELINE, Contender};
 use crate::load::{self, Load, Work};
 use crate::server::{NoServer, Server};
-use crate::statistics::{Ratio, median};
 
 /// The time for which the load stays on one server.
 const SLICE: Duration = Duration::from_millis(50);

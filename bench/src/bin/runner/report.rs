@@ -8,11 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use posthouse_bench::machine::Machine;
+use posthouse_bench::statistics::{Ratio, percentile};
+
 use crate::Outcome;
 use crate::load::Work;
-use crate::machine::Machine;
 use crate::pairs::{Compared, Side};
-use crate::statistics::{Ratio, percentile};
 
 /// The number of samples from which the 99.9th percentile is reported.
 const SAMPLES_FOR_P999: usize = 100_000;

@@ -8,15 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::setpriority_process;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use posthouse_bench::processes::{SERVER_CORE, spawn_on, status_bytes};
 
 use crate::Outcome;
 use crate::contender::Contender;
 
-const SERVER_CORE: usize = 0;
-const LOAD_CORE: usize = 1;
-const NICEST: i32 = -20;
 /// The time for which the counters of an idle server must stand still.
 const STILL: Duration = Duration::from_micros(200);
 /// The number of rounds of [`STILL`] after which a server counts as never still, because its timers
@@ -47,11 +43,7 @@ impl Server {
     /// Starts `command`, which is a server or runs one as a child.
     pub(crate) fn start_command(mut command: Command) -> Result<Self, NoServer> {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        // A child inherits the core on which it is started.
-        run_on(SERVER_CORE).map_err(NoServer::Failed)?;
-        let child = command.spawn();
-        run_on(LOAD_CORE).map_err(NoServer::Failed)?;
-        let mut child = child.map_err(|error| NoServer::Failed(format!("{command:?}: {error}")))?;
+        let mut child = spawn_on(SERVER_CORE, &mut command).map_err(NoServer::Failed)?;
         let mut line = String::new();
         let read = child.stdout.as_mut().map(|out| BufReader::new(out).read_line(&mut line));
         let address = line.trim().strip_prefix("listening ").map(str::parse);
@@ -104,11 +96,7 @@ impl Server {
 
     /// Returns the resident bytes.
     pub(crate) fn resident_bytes(&self) -> Outcome<u64> {
-        let path = format!("/proc/{}/status", self.child.id());
-        let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kib.map(|kib| kib * 1024).ok_or_else(|| format!("{path}: no VmRSS"))
+        status_bytes(self.child.id(), "VmRSS").ok_or_else(|| "the server has ended".to_owned())
     }
 }
 
@@ -123,18 +111,4 @@ impl Drop for Server {
 pub(crate) fn program(name: &str) -> PathBuf {
     let runner = std::env::current_exe().expect("the path of this program is known");
     runner.with_file_name(name)
-}
-
-/// Gives this process and the servers that it starts the highest priority, if that is permitted:
-/// within its session, and for its session among all.
-pub(crate) fn come_first() {
-    let _ = setpriority_process(None, NICEST);
-    let _ = fs::write("/proc/self/autogroup", NICEST.to_string());
-}
-
-fn run_on(core: usize) -> Outcome {
-    let mut set = CpuSet::new();
-    set.set(core);
-    sched_setaffinity(None, &set)
-        .map_err(|error| format!("cannot run on core {core}: {error}; two cores are needed"))
 }

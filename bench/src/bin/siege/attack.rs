@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use posthouse_bench::listening::tether;
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, Event};
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
 use connection::Connection;
@@ -22,6 +22,8 @@ use kind::{Kind, chosen};
 pub(crate) use kind::{describe, is_kind, kinds};
 
 const EVENTS: usize = 1024;
+/// The mark of the events of the standard input, which has no content.
+const INPUT: u64 = u64::MAX;
 /// The pause after a sweep in which no connection had work.
 const REST: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
@@ -31,6 +33,8 @@ pub(crate) struct Totals {
     pub(crate) connects: u64,
     /// The connections that the attacked side ended.
     pub(crate) ended: u64,
+    /// The attempts to connect that failed on this side, for example without a free port.
+    pub(crate) failed: u64,
     pub(crate) sent: u64,
     pub(crate) received: u64,
 }
@@ -39,13 +43,14 @@ impl Totals {
     pub(crate) fn add(&mut self, other: Self) {
         self.connects += other.connects;
         self.ended += other.ended;
+        self.failed += other.failed;
         self.sent += other.sent;
         self.received += other.received;
     }
 }
 
-/// Attacks for `duration` by the kinds of attack that `only` names, and prints the totals of each,
-/// one a line. A connection begins no turn with frames before `pace` has passed since the last one.
+/// Attacks for `duration`, or until the standard input ends, by the kinds of attack that `only`
+/// names, and prints the totals of each, one a line. A connection begins no turn with frames before `pace` has passed since the last one.
 pub(crate) fn run(
     [plain, keyed]: [SocketAddr; 2],
     duration: Duration,
@@ -53,6 +58,7 @@ pub(crate) fn run(
 ) -> io::Result<()> {
     tether()?;
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+    epoll::add(&epoll, io::stdin(), EventData::new_u64(INPUT), EventFlags::IN)?;
     let begin = Instant::now();
     let mut connections = Vec::new();
     for attack in chosen(only) {
@@ -64,11 +70,10 @@ pub(crate) fn run(
     }
     let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
     let mut scratch = vec![0; 64 * 1024];
-    loop {
+    let mut is_over = false;
+    while !is_over {
         let now = Instant::now();
-        if now - begin > duration {
-            break;
-        }
+        is_over = now - begin > duration;
         let mut worked = false;
         for (index, connection) in connections.iter_mut().enumerate() {
             worked |= connection.turn(now, index as u32, &epoll, &mut scratch);
@@ -81,6 +86,10 @@ pub(crate) fn run(
         }
         for event in &events {
             let data = event.data.u64();
+            if data == INPUT {
+                is_over = true;
+                continue;
+            }
             connections[data as u32 as usize].on_event((data >> 32) as u32, event.flags);
         }
     }
@@ -89,8 +98,8 @@ pub(crate) fn run(
         let mut totals = Totals::default();
         let same = connections.iter().filter(|connection| connection.kind == attack.kind);
         same.for_each(|connection| totals.add(connection.totals));
-        let Totals { connects, ended, sent, received } = totals;
-        writeln!(out, "{:?} {connects} {ended} {sent} {received}", attack.kind)?;
+        let Totals { connects, ended, failed, sent, received } = totals;
+        writeln!(out, "{:?} {connects} {ended} {failed} {sent} {received}", attack.kind)?;
     }
     Ok(())
 }

@@ -4,6 +4,10 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use posthouse_bench::processes::remove_leftovers;
+
+/// The name of the directory and of the control group of a run, without the id of the process.
+pub(crate) const PREFIX: &str = "posthouse-siege-";
 /// The number of empty files in the directory that the server serves.
 pub(crate) const EMPTY_FILES: usize = 60_000;
 /// The number of files of 1 MiB in the directory that the server serves.
@@ -26,7 +30,9 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn build(place: &Path) -> Result<Self, String> {
-        let fixture = Self { root: place.join(format!("posthouse-siege-{}", std::process::id())) };
+        // A run that was killed leaves its files behind, on /dev/shm in memory.
+        remove_leftovers(place, PREFIX, |path| drop(fs::remove_dir_all(path)));
+        let fixture = Self { root: place.join(format!("{PREFIX}{}", std::process::id())) };
         fixture.fill().map_err(|error| format!("{}: {error}", fixture.root.display()))?;
         Ok(fixture)
     }
@@ -60,7 +66,7 @@ impl Fixture {
 
 impl Drop for Fixture {
     fn drop(&mut self) {
-        // A failure leaves files behind, which does not affect the next run.
+        // The next run removes what a failure leaves behind.
         let _ = fs::remove_dir_all(&self.root);
     }
 }

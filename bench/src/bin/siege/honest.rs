@@ -38,26 +38,38 @@ pub(crate) struct Bin {
     pub(crate) small_us: u64,
     pub(crate) newcomers: u64,
     pub(crate) newcomers_served: u64,
-    /// The worst latency of a newcomer's connect and echo, in microseconds.
+    pub(crate) newcomers_failed: u64,
+    /// The worst latency of a newcomer's connect and echo that have ended or still wait, in
+    /// microseconds.
     pub(crate) newcomer_us: u64,
 }
 
 impl Bin {
+    /// Parses a line of the honest peers.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let numbers: Vec<u64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
-        let [bytes, operations, errors, small_us, newcomers, newcomers_served, newcomer_us] =
+        let [bytes, operations, errors, small_us, newcomers, served, failed, newcomer_us] =
             numbers[..]
         else {
             return None;
         };
-        Some(Self { bytes, operations, errors, small_us, newcomers, newcomers_served, newcomer_us })
+        Some(Self {
+            bytes,
+            operations,
+            errors,
+            small_us,
+            newcomers,
+            newcomers_served: served,
+            newcomers_failed: failed,
+            newcomer_us,
+        })
     }
 
     fn line(self) -> String {
-        let Self { bytes, operations, errors, small_us, newcomers, newcomers_served, newcomer_us } =
-            self;
+        let Self { bytes, operations, errors, small_us, newcomers, newcomer_us, .. } = self;
+        let (served, failed) = (self.newcomers_served, self.newcomers_failed);
         format!(
-            "{bytes} {operations} {errors} {small_us} {newcomers} {newcomers_served} {newcomer_us}"
+            "{bytes} {operations} {errors} {small_us} {newcomers} {served} {failed} {newcomer_us}"
         )
     }
 }
@@ -68,6 +80,8 @@ struct Shared {
     bin: Mutex<Bin>,
     /// The time at which the small get that waits began.
     small_began: Mutex<Option<Instant>>,
+    /// The times at which the newcomers that wait began, the oldest first.
+    newcomers_began: Mutex<Vec<Instant>>,
     is_over: AtomicBool,
 }
 
@@ -81,6 +95,9 @@ impl Shared {
         let mut bin = std::mem::take(&mut *lock(&self.bin));
         if let Some(began) = *lock(&self.small_began) {
             bin.small_us = bin.small_us.max(micros(began));
+        }
+        if let Some(began) = lock(&self.newcomers_began).first() {
+            bin.newcomer_us = bin.newcomer_us.max(micros(*began));
         }
         bin
     }
@@ -173,8 +190,8 @@ fn work(
         fs::remove_file(upload)?;
         put?;
         done(shared, LARGE_BYTES);
-        for _ in 0..ECHOES {
-            echo(&client, ECHO_BYTES)?;
+        for echoed in 0..ECHOES {
+            echo(&client, ECHO_BYTES, *serial + echoed)?;
             done(shared, ECHO_BYTES);
         }
     }
@@ -195,11 +212,13 @@ fn link(uploads: &Path, name: &str) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-fn echo(client: &Client, bytes: usize) -> Result<(), Box<dyn Error>> {
-    client.send(40, &vec![b'e'; bytes])?;
+/// Sends a message whose bytes depend on `number`, and compares the reply with it.
+fn echo(client: &Client, bytes: usize, number: usize) -> Result<(), Box<dyn Error>> {
+    let payload: Vec<u8> = (0..bytes).map(|at| (at + number) as u8).collect();
+    client.send(40, &payload)?;
     let reply = client.receive(PATIENCE)?;
-    if reply.payload.len() != bytes {
-        return Err(format!("an echo of {} bytes", reply.payload.len()).into());
+    if reply.payload[..] != payload[..] {
+        return Err("an echo differs from the message".into());
     }
     Ok(())
 }
@@ -224,21 +243,26 @@ fn get_small(shared: &Shared, plain: SocketAddr, root: &Path) -> Result<(), Box<
 /// Connects with the key and echoes once.
 fn come(shared: &Shared, keyed: SocketAddr) {
     let began = Instant::now();
+    lock(&shared.newcomers_began).push(began);
     shared.note(|bin| bin.newcomers += 1);
-    let visit = || -> Result<(), Box<dyn Error>> {
+    let visit = || -> Result<Client, Box<dyn Error>> {
         let client = connect(Target::new(keyed).key(Key::new(fixture::KEY)?))?;
-        echo(&client, 11)?;
-        let latency = micros(began);
-        client.close();
-        shared.note(|bin| {
-            bin.newcomers_served += 1;
-            bin.newcomer_us = bin.newcomer_us.max(latency);
-        });
-        Ok(())
+        echo(&client, 11, 0)?;
+        Ok(client)
     };
-    if let Err(error) = visit() {
-        eprintln!("a newcomer: {error}");
-        shared.note(|bin| bin.newcomer_us = bin.newcomer_us.max(micros(began)));
+    let result = visit();
+    let latency = micros(began);
+    lock(&shared.newcomers_began).retain(|other| *other != began);
+    shared.note(|bin| {
+        bin.newcomer_us = bin.newcomer_us.max(latency);
+        match &result {
+            Ok(_) => bin.newcomers_served += 1,
+            Err(_) => bin.newcomers_failed += 1,
+        }
+    });
+    match result {
+        Ok(client) => client.close(),
+        Err(error) => eprintln!("a newcomer: {error}"),
     }
 }
 

@@ -11,8 +11,7 @@ mod attack;
 mod fixture;
 mod frames;
 mod honest;
-#[path = "../runner/machine.rs"]
-mod machine;
+mod interrupt;
 mod memory;
 mod process;
 mod report;
@@ -22,31 +21,40 @@ mod sink;
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use fixture::Fixture;
-use machine::{Busy, Machine};
+use posthouse_bench::machine::{Busy, Machine};
+use posthouse_bench::processes::{come_first, raise_descriptor_limit};
 use report::Measured;
-use rounds::{Durations, Plan, Siege};
+use rounds::{Durations, NoSiege, Plan, Siege};
+
+/// The number of file descriptors that a process of the measurement needs at most, with a reserve:
+/// the server has 640 connections, up to 1,152 that are not admitted, and 256 files.
+const DESCRIPTORS: u64 = 4096;
+const BACKENDS: [&str; 2] = ["uring", "readiness"];
 
 const HELP: &str = "\
 Attacks an endpoint by many peers at once and measures the goodput of honest peers.
 
   --backend NAME    only this backend, uring or readiness (default: both)
-  --rounds N        rounds, of which the median counts (default 3)
+  --rounds N        rounds, of which the median counts (default 5)
   --attack-s N      seconds of each attack (default 10)
   --normal-s N      seconds of each normal phase (default 5)
   --only KINDS      only these kinds of attack, for example A1Gets,A5 (default: all)
   --turns-per-s N   turns of an attacking connection in a second (default 0: no limit)
-  --each            one round of each kind of attack alone, instead of all at once
+  --each            each kind of attack alone, instead of all at once; with --only each of these
   --place DIR       directory for the files (default /dev/shm, so that no disk is measured)
   --results DIR     directory for the table; without it the table is only printed
+
+A backend that is not available is left out. The exit code is 1 if a limit is not kept.
 ";
 
 struct Settings {
-    backends: Vec<String>,
+    backends: Vec<&'static str>,
     rounds: usize,
     /// True exactly when each kind of attack is measured alone.
     each: bool,
@@ -78,12 +86,14 @@ fn main() -> ExitCode {
 fn part(words: &[String]) -> Option<Result<(), String>> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let address = |text: &str| text.parse().map_err(|error| format!("{text}: {error}"));
-    let text = |error: std::io::Error| error.to_string();
+    let text = |error: io::Error| error.to_string();
     match words[..] {
         ["server", backend, root, ref group @ ..] => {
             let group = group.first().map(Path::new);
             Some(server::run(backend, root.as_ref(), group).map_err(|error| error.to_string()))
         }
+        // A child that does nothing until its input ends.
+        ["wait"] => Some(io::stdin().read_to_end(&mut Vec::new()).map(drop).map_err(text)),
         ["sink"] => Some(sink::run().map_err(text)),
         ["attack", plain, keyed, ms, only, turns] => Some((|| {
             let number = |text: &str| text.parse().map_err(|error| format!("{text}: {error}"));
@@ -106,8 +116,8 @@ fn settings(words: &[String]) -> Result<Settings, String> {
         recovery: Duration::from_secs(15),
     };
     let mut settings = Settings {
-        backends: vec!["uring".into(), "readiness".into()],
-        rounds: 3,
+        backends: BACKENDS.to_vec(),
+        rounds: 5,
         each: false,
         plan: Plan { durations, only: String::new(), turns_per_second: 0 },
         place: PathBuf::from("/dev/shm"),
@@ -127,7 +137,7 @@ fn settings(words: &[String]) -> Result<Settings, String> {
             "--each" => settings.each = true,
             "--only" => settings.plan.only = check_kinds(value()?)?,
             "--turns-per-s" => settings.plan.turns_per_second = number(value()?)?,
-            "--backend" => settings.backends = vec![value()?.clone()],
+            "--backend" => settings.backends = vec![backend(value()?)?],
             "--rounds" => settings.rounds = number(value()?)?.max(1) as usize,
             "--place" => settings.place = value()?.into(),
             "--results" => settings.results = Some(value()?.into()),
@@ -135,6 +145,11 @@ fn settings(words: &[String]) -> Result<Settings, String> {
         }
     }
     Ok(settings)
+}
+
+fn backend(name: &str) -> Result<&'static str, String> {
+    let found = BACKENDS.into_iter().find(|backend| *backend == name);
+    found.ok_or_else(|| format!("no backend is named {name}; there are {}", BACKENDS.join(", ")))
 }
 
 /// Checks the names of kinds of attack.
@@ -146,50 +161,120 @@ fn check_kinds(names: &str) -> Result<String, String> {
 }
 
 fn run(settings: &Settings) -> Result<(), String> {
-    let busy = Busy::now();
+    raise_descriptor_limit(DESCRIPTORS)?;
+    interrupt::listen()?;
+    come_first();
     let plans: Vec<Plan> = if settings.each {
-        let alone = |only: &str| Plan { only: only.to_owned(), ..settings.plan.clone() };
-        attack::kinds().iter().map(|kind| alone(kind)).collect()
+        let alone = |only: String| Plan { only, ..settings.plan.clone() };
+        attack::kinds(&settings.plan.only).into_iter().map(alone).collect()
     } else {
         vec![settings.plan.clone()]
     };
-    let mut text = report::beforehand(&settings.plan, settings.rounds);
-    print!("{text}");
+    let mut report = Report::begin(settings)?;
     let fixture = Fixture::build(&settings.place)?;
-    let mut all = Vec::new();
     for backend in &settings.backends {
         for plan in &plans {
-            let measured = measure(backend, plan, &fixture, settings.rounds)?;
-            text.push_str(&measured.stated);
-            all.push(measured);
+            let name = format!("{backend} {}", plan.only).trim().to_owned();
+            match measure(&name, backend, plan, &fixture, settings.rounds) {
+                Ok(measured) => report.add(measured)?,
+                Err(NoSiege::NotAvailable(reason)) => {
+                    report.state(&format!("- {backend} is not available: {reason}\n"))?;
+                    break;
+                }
+                Err(NoSiege::Failed(reason)) => {
+                    interrupt::check()?;
+                    report.state(&format!("- {name} failed: {reason}\n"))?;
+                    report.broken.push(format!("{name} (failed)"));
+                }
+            }
         }
     }
     drop(fixture);
-    let mut table = report::table(&all);
-    let others = Busy::now().share_of_others(busy) * 100.0;
-    let _ = writeln!(table, "\nOther processes did {others:.0} % of the processors' work.");
-    print!("{table}");
-    text.push_str(&table);
-    if let Some(results) = &settings.results {
-        let each = if settings.each { "-each" } else { "" };
-        let path = results.join(format!("{}-siege{each}.md", Machine::here().date));
-        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    print!("{}", report.table());
+    if let Some(path) = &report.path {
         println!("wrote {}", path.display());
     }
-    Ok(())
+    report.result()
 }
 
 fn measure(
+    name: &str,
     backend: &str,
     plan: &Plan,
     fixture: &Fixture,
     rounds: usize,
-) -> Result<Measured, String> {
+) -> Result<Measured, NoSiege> {
     let mut siege = Siege::start(backend, fixture, plan.clone())?;
-    let name = format!("{backend} {}", plan.only).trim().to_owned();
-    let stated = report::stated(&name, siege.idle.own, siege.memory_text);
+    let (name, idle) = (name.to_owned(), siege.idle.own);
+    let stated = report::stated(&name, idle, siege.memory_text);
     print!("{stated}");
-    let rounds =
-        (0..rounds).map(|number| siege.round(number % 2 == 0)).collect::<Result<_, _>>()?;
-    Ok(Measured { name, idle: siege.idle.own, stated, rounds })
+    siege.warm_up()?;
+    let rounds: Result<_, String> =
+        (0..rounds).map(|number| siege.round(number % 2 == 0)).collect();
+    Ok(Measured { name, idle, stated, rounds: rounds?, ending: siege.end()? })
+}
+
+/// The report of a run. Its file is written again after each measurement, so that a later failure
+/// loses nothing.
+struct Report {
+    /// The part before the table.
+    text: String,
+    measured: Vec<Measured>,
+    /// The names of the measurements that failed or did not keep a limit.
+    broken: Vec<String>,
+    path: Option<PathBuf>,
+    busy: Busy,
+}
+
+impl Report {
+    fn begin(settings: &Settings) -> Result<Self, String> {
+        let text = report::beforehand(&settings.plan, settings.rounds, settings.each);
+        print!("{text}");
+        let path = settings.results.as_ref().map(|results| {
+            let each = if settings.each { "-each" } else { "" };
+            results.join(format!("{}-siege{each}.md", Machine::here().date))
+        });
+        let (measured, broken) = (Vec::new(), Vec::new());
+        let report = Self { text, measured, broken, path, busy: Busy::now() };
+        report.write()?;
+        Ok(report)
+    }
+
+    fn add(&mut self, measured: Measured) -> Result<(), String> {
+        let failures = measured.failures();
+        if !failures.is_empty() {
+            self.broken.push(format!("{} ({})", measured.name, failures.join(", ")));
+        }
+        self.text.push_str(&measured.stated);
+        self.measured.push(measured);
+        self.write()
+    }
+
+    /// Appends a line on a backend that has no figures.
+    fn state(&mut self, line: &str) -> Result<(), String> {
+        print!("{line}");
+        self.text.push_str(line);
+        self.write()
+    }
+
+    fn table(&self) -> String {
+        let mut table = report::table(&self.measured);
+        let others = Busy::now().share_of_others(self.busy) * 100.0;
+        let _ = writeln!(table, "\nOther processes did {others:.0} % of the processors' work.");
+        table
+    }
+
+    fn write(&self) -> Result<(), String> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let text = format!("{}{}", self.text, self.table());
+        fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Fails if a limit is not kept, or if nothing was measured.
+    fn result(&self) -> Result<(), String> {
+        if !self.broken.is_empty() {
+            return Err(format!("not kept: {}", self.broken.join("; ")));
+        }
+        if self.measured.is_empty() { Err("nothing was measured".to_owned()) } else { Ok(()) }
+    }
 }

@@ -2,6 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use posthouse_bench::processes::{remove_leftovers, status_bytes};
+
+use crate::fixture::PREFIX;
 
 /// The memory of a process at one moment, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,16 +43,20 @@ pub(crate) enum Group {
 impl Group {
     /// Makes a group below the group of this process, or else below the root.
     pub(crate) fn create() -> Self {
-        let name = format!("posthouse-siege-{}", std::process::id());
+        let name = format!("{PREFIX}{}", std::process::id());
         for (root, is_v2) in mounts() {
             let own = own_path(is_v2).map(|own| root.join(own.trim_start_matches('/')));
-            for parent in own.into_iter().chain([root]) {
+            let parents: Vec<PathBuf> = own.into_iter().chain([root]).collect();
+            for parent in &parents {
+                remove_leftovers(parent, PREFIX, |path| drop(fs::remove_dir(path)));
+            }
+            for parent in parents {
                 let path = parent.join(&name);
                 if fs::create_dir(&path).is_err() {
                     continue;
                 }
                 let figure = if is_v2 { "memory.current" } else { "memory.usage_in_bytes" };
-                if path.join(figure).exists() {
+                if path.join(figure).exists() && can_be_joined(&path) {
                     return if is_v2 { Self::V2(path) } else { Self::V1(path) };
                 }
                 let _ = fs::remove_dir(path);
@@ -96,7 +105,9 @@ impl Group {
                 let own = current.saturating_sub(cache + sock);
                 Memory { own, kernel: field(&stat, "kernel"), cache }
             }
-            Self::Absent => Memory { own: status(process, "VmRSS:"), ..Memory::default() },
+            Self::Absent => {
+                Memory { own: status_bytes(process, "VmRSS").unwrap_or(0), ..Memory::default() }
+            }
         }
     }
 }
@@ -118,12 +129,18 @@ pub(crate) fn reset_peak(process: u32) {
 
 /// Returns the peak of the resident set, which the kernel keeps without gaps.
 pub(crate) fn resident_peak(process: u32) -> u64 {
-    status(process, "VmHWM:")
+    status_bytes(process, "VmHWM").unwrap_or(0)
 }
 
-/// Returns a field of the status of a process that is in KiB.
-fn status(process: u32, name: &str) -> u64 {
-    field(&read(Path::new(&format!("/proc/{process}/status"))), name) * 1024
+/// Returns whether a process can be moved to the group `path`, by an attempt with a child.
+fn can_be_joined(path: &Path) -> bool {
+    let child = std::env::current_exe()
+        .and_then(|program| Command::new(program).arg("wait").stdin(Stdio::piped()).spawn());
+    let Ok(mut child) = child else { return false };
+    let is_joined = fs::write(path.join("cgroup.procs"), child.id().to_string()).is_ok();
+    // This closes the input of the child, which ends it.
+    let _ = child.wait();
+    is_joined
 }
 
 /// Returns where the hierarchies with the memory controller are mounted, and whether each is of
@@ -173,8 +190,8 @@ mod tests {
 
     #[test]
     fn fields_are_found_by_their_whole_names() {
-        let stat = "total_cache 9\ncache 5\nrss 7\nVmHWM:\t   12 kB\n";
+        let stat = "total_cache 9\ncache 5\nrss 7\n";
         assert_eq!((field(stat, "cache"), field(stat, "rss")), (5, 7));
-        assert_eq!((field(stat, "VmHWM:"), field(stat, "absent")), (12, 0));
+        assert_eq!(field(stat, "absent"), 0);
     }
 }

@@ -3,16 +3,21 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use posthouse_bench::machine::Machine;
+use posthouse_bench::statistics::median;
+
 use crate::attack::{Totals, describe};
+use crate::fixture;
+use crate::honest::Bin;
 use crate::rounds::{Durations, NORMAL_SHARE, Phase, Plan, Round};
-use crate::server::{BUDGET, budget_bytes};
-use crate::{fixture, machine};
+use crate::server::{BUDGET, Ending, budget_bytes};
 
 const MIB: f64 = (1 << 20) as f64;
 /// The limits that the measurement has to keep.
 const MIN_RATIO: f64 = 0.9;
-const MAX_SMALL: Duration = Duration::from_secs(2);
-pub(crate) const MAX_RECOVERY: Duration = Duration::from_secs(5);
+/// The longest permitted small get, and the longest visit of a newcomer.
+const MAX_LATENCY: Duration = Duration::from_secs(2);
+const MAX_RECOVERY: Duration = Duration::from_secs(5);
 
 /// The figures of one backend.
 #[derive(Debug)]
@@ -24,15 +29,17 @@ pub(crate) struct Measured {
     /// The statement about the memory of the idle server.
     pub(crate) stated: String,
     pub(crate) rounds: Vec<Round>,
+    pub(crate) ending: Ending,
 }
 
 impl Measured {
-    fn ratio(&self, figure: impl Fn(&Phase) -> f64) -> f64 {
-        median(self.rounds.iter().map(|round| figure(&round.server) / figure(&round.sink)))
+    /// Returns the ratio of each round: the server attacked to the sink attacked.
+    fn ratios(&self, figure: impl Fn(&Phase) -> f64) -> Vec<f64> {
+        self.rounds.iter().map(|round| figure(&round.server) / figure(&round.sink)).collect()
     }
 
     fn median(&self, figure: impl Fn(&Round) -> f64) -> f64 {
-        median(self.rounds.iter().map(figure))
+        median(&self.rounds.iter().map(figure).collect::<Vec<f64>>())
     }
 
     fn worst(&self, figure: impl Fn(&Round) -> u64) -> u64 {
@@ -53,33 +60,37 @@ impl Measured {
         self.idle + budget_bytes() as u64
     }
 
-    /// Returns the number of newcomers that were served, and of those that came.
-    fn newcomers(&self, phase: impl Fn(&Round) -> &Phase) -> (u64, u64) {
-        let sum = |figure: fn(&crate::honest::Bin) -> u64| {
+    /// Returns the numbers of newcomers that were served, that failed, and that came.
+    fn newcomers(&self, phase: impl Fn(&Round) -> &Phase) -> [u64; 3] {
+        let sum = |figure: fn(&Bin) -> u64| {
             self.rounds.iter().map(|round| phase(round).sum(figure)).sum()
         };
-        (sum(|bin| bin.newcomers_served), sum(|bin| bin.newcomers))
+        [sum(|bin| bin.newcomers_served), sum(|bin| bin.newcomers_failed), sum(|bin| bin.newcomers)]
     }
 
     /// Returns the limits that were not kept.
-    fn failures(&self) -> Vec<&'static str> {
-        let small = self.worst(|round| round.server.worst(|bin| bin.small_us));
-        let (served, came) = self.newcomers(|round| &round.server);
+    pub(crate) fn failures(&self) -> Vec<&'static str> {
+        let worst = |figure: fn(&Bin) -> u64| {
+            Duration::from_micros(self.worst(|round| round.server.worst(figure)))
+        };
+        let [served, failed, came] = self.newcomers(|round| &round.server);
+        // A newcomer of the end of a phase may be served after it.
+        let are_served = failed == 0 && served + self.rounds.len() as u64 >= came;
         let checks = [
-            (self.ratio(Phase::goodput) >= MIN_RATIO, "goodput"),
-            // A newcomer of the last second of a phase may be served after it.
-            (served + self.rounds.len() as u64 >= came, "newcomers"),
-            (small <= MAX_SMALL.as_micros() as u64, "small gets"),
+            (median(&self.ratios(Phase::goodput)) >= MIN_RATIO, "goodput"),
+            (are_served && worst(|bin| bin.newcomer_us) <= MAX_LATENCY, "newcomers"),
+            (worst(|bin| bin.small_us) <= MAX_LATENCY, "small gets"),
             (self.recovery().is_some_and(|time| time <= MAX_RECOVERY), "recovery"),
             (self.peak() <= self.bound(), "memory"),
+            (self.ending.is_clean, "shutdown"),
         ];
         checks.iter().filter(|(kept, _)| !kept).map(|(_, name)| *name).collect()
     }
 }
 
 /// Returns the part of the report that is stated before the measurement.
-pub(crate) fn beforehand(plan: &Plan, rounds: usize) -> String {
-    let mut text = format!("# An endpoint under attack\n\n{}\n", machine::Machine::here());
+pub(crate) fn beforehand(plan: &Plan, rounds: usize, is_each_alone: bool) -> String {
+    let mut text = format!("# An endpoint under attack\n\n{}\n", Machine::here());
     let Durations { normal, attack, recovery } = plan.durations;
     let _ = writeln!(
         text,
@@ -96,12 +107,15 @@ pub(crate) fn beforehand(plan: &Plan, rounds: usize) -> String {
         let most = plan.turns_per_second;
         let _ = writeln!(text, "An attacking connection has at most {most} turns in a second.\n");
     }
-    let _ = writeln!(text, "## The attacks, all at once\n\n{}", describe(&plan.only));
+    let order = if is_each_alone { "one at a time" } else { "all at once" };
+    let _ = writeln!(text, "## The attacks, {order}\n\n{}", describe(&plan.only));
     text.push_str(
         "Each kind has two source addresses of its own (127.0.1.x). A connection that ends is \
          made again, at most once in 100 ms. A flood that reads nothing and could not send for \
          0.5 s resets its connection. A4 (many addresses of one IPv6 prefix) and A9 (a hostile \
-         server against a client) are not in the load; they have tests of their own.\n\n\
+         server against a client) are not in the load; \
+         crates/posthouse/tests/it/threats/addresses.rs and \
+         crates/posthouse-cli/tests/program/hostile_servers.rs test them.\n\n\
          ## The memory that the configuration permits\n\n| term | bytes | MiB |\n|---|--:|--:|\n",
     );
     for term in BUDGET {
@@ -129,6 +143,13 @@ pub(crate) fn stated(name: &str, idle: u64, memory_text: &str) -> String {
     )
 }
 
+/// Returns the middle ratio, and the range of the ratios of all rounds.
+fn range(ratios: &[f64]) -> String {
+    let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    format!("{:.2} ({low:.2} to {high:.2})", median(ratios))
+}
+
 /// Returns the result of all backends.
 pub(crate) fn table(all: &[Measured]) -> String {
     let mut text = "\n## Result\n\n\
@@ -141,20 +162,20 @@ pub(crate) fn table(all: &[Measured]) -> String {
         let mib = |figure: fn(&Round) -> f64| measured.median(figure) / MIB;
         let ms = |figure: fn(&Round) -> u64| measured.worst(figure) as f64 / 1e3;
         let newcomers = |phase: fn(&Round) -> &Phase| {
-            let (served, came) = measured.newcomers(phase);
+            let [served, _, came] = measured.newcomers(phase);
             format!("{served} of {came}")
         };
         let failures = measured.failures();
         let _ = writeln!(
             text,
-            "| {} | {:.1} MiB/s | {:.1} MiB/s | {:.1} MiB/s | {:.2} | {:.2} | {} | {} | {:.0} ms \
+            "| {} | {:.1} MiB/s | {:.1} MiB/s | {:.1} MiB/s | {} | {} | {} | {} | {:.0} ms \
              | {:.0} ms | {} | {:.1} / {:.1} MiB | {} |",
             measured.name,
             mib(|round| round.normal.goodput()),
             mib(|round| round.sink.goodput()),
             mib(|round| round.server.goodput()),
-            measured.ratio(Phase::goodput),
-            measured.ratio(Phase::operations),
+            range(&measured.ratios(Phase::goodput)),
+            range(&measured.ratios(Phase::operations)),
             newcomers(|round| &round.sink),
             newcomers(|round| &round.server),
             ms(|round| round.sink.worst(|bin| bin.small_us)),
@@ -167,9 +188,9 @@ pub(crate) fn table(all: &[Measured]) -> String {
     }
     let _ = writeln!(
         text,
-        "\nMedians of the rounds; for latencies, recovery and memory the worst round. Limits: \
-         ratio {MIN_RATIO}, small get {} s, recovery {} s.",
-        MAX_SMALL.as_secs(),
+        "\nMedians of the rounds, and the range of the ratios; for latencies, recovery and memory \
+         the worst round. Limits: ratio {MIN_RATIO}, small get and newcomer {} s, recovery {} s.",
+        MAX_LATENCY.as_secs(),
         MAX_RECOVERY.as_secs()
     );
     for measured in all {
@@ -182,10 +203,10 @@ pub(crate) fn table(all: &[Measured]) -> String {
 fn details(text: &mut String, measured: &Measured) {
     let _ = writeln!(
         text,
-        "\n## {}\n\n| round | phase | MiB/s | operations/s | errors | newcomers | worst newcomer \
-         | worst small get | memory | of the kernel | resident peak | files cached \
+        "\n## {}\n\n| round | phase | MiB/s | operations/s | errors | newcomers | failed \
+         | worst newcomer | worst small get | memory | of the kernel | resident peak | files cached \
          | cores: server, sink, honest, attackers |\n\
-         |--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+         |--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
         measured.name
     );
     for (number, round) in measured.rounds.iter().enumerate() {
@@ -193,7 +214,7 @@ fn details(text: &mut String, measured: &Measured) {
         for (name, phase) in phases {
             let _ = writeln!(
                 text,
-                "| {} | {name} | {:.1} | {:.0} | {} | {} of {} | {:.0} ms | {:.0} ms | {:.1} MiB \
+                "| {} | {name} | {:.1} | {:.0} | {} | {} of {} | {} | {:.0} ms | {:.0} ms | {:.1} MiB \
                  | {:.1} MiB | {:.1} MiB | {:.1} MiB | {} |",
                 number + 1,
                 phase.goodput() / MIB,
@@ -201,6 +222,7 @@ fn details(text: &mut String, measured: &Measured) {
                 phase.sum(|bin| bin.errors),
                 phase.sum(|bin| bin.newcomers_served),
                 phase.sum(|bin| bin.newcomers),
+                phase.sum(|bin| bin.newcomers_failed),
                 phase.worst(|bin| bin.newcomer_us) as f64 / 1e3,
                 phase.worst(|bin| bin.small_us) as f64 / 1e3,
                 phase.memory.own as f64 / MIB,
@@ -213,14 +235,19 @@ fn details(text: &mut String, measured: &Measured) {
     }
     attackers(text, &measured.rounds);
     let stats = measured.rounds.last().map_or("", |round| &round.server.stats);
-    let _ = writeln!(text, "\nThe counters at the end of the last attack: `{stats}`");
+    let _ = writeln!(
+        text,
+        "\nThe counters at the end of the last attack: `{stats}`\n\nAfter the shutdown: {}.",
+        measured.ending.text
+    );
 }
 
 /// Appends the totals of the attackers against the sink and against the server, over all rounds.
 fn attackers(text: &mut String, rounds: &[Round]) {
     text.push_str(
-        "\n| attack | connects to sink | ended by it | MiB sent | connects to server \
-         | ended by it | MiB sent | MiB received |\n|---|--:|--:|--:|--:|--:|--:|--:|\n",
+        "\n| attack | connects to sink | ended by it | failed | MiB passed on | connects to server \
+         | ended by it | failed | MiB passed on | MiB received |\n\
+         |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );
     let count = rounds.first().map_or(0, |round| round.sink.totals.len());
     for index in 0..count {
@@ -232,21 +259,32 @@ fn attackers(text: &mut String, rounds: &[Round]) {
         }
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {:.1} | {} | {} | {:.1} | {:.1} |",
+            "| {} | {} | {} | {} | {:.1} | {} | {} | {} | {:.1} | {:.1} |",
             rounds[0].sink.totals[index].0,
             sink.connects,
             sink.ended,
+            sink.failed,
             sink.sent as f64 / MIB,
             server.connects,
             server.ended,
+            server.failed,
             server.sent as f64 / MIB,
             server.received as f64 / MIB
         );
     }
+    text.push_str(
+        "\nFailed: attempts to connect that failed at the attacker, for example without a free \
+         port. MiB passed on: to the sockets, so what the other side has not read is included, \
+         and the columns of sink and server do not compare.\n",
+    );
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_has_both_ends_and_the_mean_of_both_middle_ratios() {
+        assert_eq!(range(&[0.75, 1.0, 0.5, 1.25]), "0.88 (0.50 to 1.25)");
+    }
 }

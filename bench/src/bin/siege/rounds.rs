@@ -1,21 +1,33 @@
 //! The phases of one round, and the figures of each.
 
-use std::ffi::OsString;
-use std::sync::mpsc::{Receiver, channel};
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use posthouse_bench::processes::{PEER_CORE, SERVER_CORE};
 
 use crate::attack::Totals;
 use crate::fixture::Fixture;
 use crate::honest::{BIN, Bin};
+use crate::interrupt;
 use crate::memory::{self, Group, Memory};
-use crate::process::{self, PEER_CORE, Process, SERVER_CORE};
+use crate::process::{self, ANSWER, Process};
+use crate::server::Ending;
 
 const MEMORY_EVERY: Duration = Duration::from_millis(20);
 /// The share of the normal goodput at which the honest peers are back to normal.
 pub(crate) const NORMAL_SHARE: f64 = 0.9;
 /// The time for which the memory of the server is observed before it has a peer.
 const IDLE: Duration = Duration::from_secs(1);
+/// The duration of the phase before the first round. The server keeps no hash of a file that is
+/// younger than 5 s.
+const WARM_UP: Duration = Duration::from_secs(6);
+/// The longest wait for a line of the honest peers, which report every [`BIN`].
+const REPORT: Duration = Duration::from_secs(5);
+/// The longest wait for the end of the attackers after the time of the attack.
+const ATTACK_END: Duration = Duration::from_secs(10);
 
 /// The durations of the phases.
 #[derive(Clone, Copy, Debug)]
@@ -86,16 +98,29 @@ pub(crate) struct Round {
     pub(crate) recovery: Option<Duration>,
 }
 
+/// The reason why a backend has no figures.
+#[derive(Debug)]
+pub(crate) enum NoSiege {
+    /// The backend cannot run here. It is left out, with this reason.
+    NotAvailable(String),
+    Failed(String),
+}
+
+impl From<String> for NoSiege {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
+}
+
 /// The server, the sink and the honest peers of one backend. The fields are dropped in their order:
 /// the honest peers end before the server, and the server before its group is removed.
 pub(crate) struct Siege {
     honest: Process,
     server: Process,
     sink: Process,
-    bins: Receiver<Bin>,
     group: Group,
-    server_at: Vec<OsString>,
-    sink_at: Vec<OsString>,
+    server_at: [SocketAddr; 2],
+    sink_at: [SocketAddr; 2],
     plan: Plan,
     /// The memory of the server before its first peer.
     pub(crate) idle: Memory,
@@ -103,46 +128,46 @@ pub(crate) struct Siege {
 }
 
 impl Siege {
-    pub(crate) fn start(backend: &str, fixture: &Fixture, plan: Plan) -> Result<Self, String> {
+    pub(crate) fn start(backend: &str, fixture: &Fixture, plan: Plan) -> Result<Self, NoSiege> {
         let group = Group::create();
-        let root = fixture.root().as_os_str().to_owned();
-        let mut arguments = vec!["server".into(), backend.into(), root.clone()];
-        arguments.extend(group.path().map(|path| path.as_os_str().to_owned()));
-        let mut server = Process::start(SERVER_CORE, &arguments)?;
-        let server_at = texts(server.addresses()?);
-        let mut sink = Process::start(SERVER_CORE, &["sink"])?;
-        let sink_at = texts(sink.addresses()?);
+        let root = fixture.root().as_os_str();
+        let mut arguments: Vec<&OsStr> = vec![backend.as_ref(), root];
+        arguments.extend(group.path().map(Path::as_os_str));
+        let mut server = Process::start(SERVER_CORE, "server", &arguments)?;
+        let line = server.line(ANSWER)?;
+        if let Some(reason) = line.strip_prefix("not available: ") {
+            return Err(NoSiege::NotAvailable(reason.to_owned()));
+        }
+        let server_at = addresses(&line)?;
+        let mut sink = Process::start::<&str>(SERVER_CORE, "sink", &[])?;
+        let sink_at = addresses(&sink.line(ANSWER)?)?;
         let begin = Instant::now();
         let mut idle = Memory::default();
         while begin.elapsed() < IDLE {
             thread::sleep(MEMORY_EVERY);
             idle = idle.max(group.read(server.id()));
         }
-        let mut arguments = vec![OsString::from("honest")];
-        arguments.extend_from_slice(&server_at);
-        arguments.push(root);
-        let mut honest = Process::start(PEER_CORE, &arguments)?;
-        let lines = honest.take_output().ok_or("the honest peers have no output")?;
-        let (sender, bins) = channel();
-        thread::spawn(move || {
-            for bin in lines.map_while(Result::ok).filter_map(|line| Bin::parse(&line)) {
-                if sender.send(bin).is_err() {
-                    break;
-                }
-            }
-        });
+        let at = texts(server_at);
+        let arguments: [&OsStr; 3] = [at[0].as_ref(), at[1].as_ref(), root];
+        let honest = Process::start(PEER_CORE, "honest", &arguments)?;
         let memory_text = group.describe();
-        Ok(Self { honest, server, sink, bins, group, server_at, sink_at, plan, idle, memory_text })
+        Ok(Self { honest, server, sink, group, server_at, sink_at, plan, idle, memory_text })
     }
 
-    /// Runs the phases of one round: the sink is attacked first in every second round.
+    /// Lets the honest peers work before the first round, so that the caches and the memory settle,
+    /// and the files get old enough for the server to keep their hashes.
+    pub(crate) fn warm_up(&mut self) -> Result<(), String> {
+        self.observe(None, WARM_UP).map(drop)
+    }
+
+    /// Runs the phases of one round. The sink is attacked first if `is_sink_first`, else the
+    /// server.
     pub(crate) fn round(&mut self, is_sink_first: bool) -> Result<Round, String> {
         let normal = self.observe(None, self.plan.durations.normal)?;
         let mut attacked = [Phase::default(), Phase::default()];
         let mut recovery = None;
         for is_sink in [is_sink_first, !is_sink_first] {
-            let at = if is_sink { &self.sink_at } else { &self.server_at };
-            let attackers = self.attackers(at)?;
+            let attackers = self.attackers(if is_sink { self.sink_at } else { self.server_at })?;
             attacked[usize::from(!is_sink)] =
                 self.observe(Some(attackers), self.plan.durations.attack)?;
             let pause = self.recover(normal.goodput())?;
@@ -154,13 +179,11 @@ impl Siege {
         Ok(Round { normal, sink, server, recovery })
     }
 
-    fn attackers(&self, at: &[OsString]) -> Result<Process, String> {
+    fn attackers(&self, at: [SocketAddr; 2]) -> Result<Process, String> {
         let ms = self.plan.durations.attack.as_millis().to_string();
-        let only = OsString::from(&self.plan.only);
         let turns = self.plan.turns_per_second.to_string();
-        let [plain, keyed] = [at[0].clone(), at[1].clone()];
-        let arguments = ["attack".into(), plain, keyed, ms.into(), only, turns.into()];
-        Process::start(PEER_CORE, &arguments)
+        let [plain, keyed] = texts(at);
+        Process::start(PEER_CORE, "attack", &[plain, keyed, ms, self.plan.only.clone(), turns])
     }
 
     /// Observes the honest peers and the memory of the server.
@@ -169,36 +192,46 @@ impl Siege {
         memory::reset_peak(server);
         let mut phase = Phase::default();
         // What happened before this phase is not a part of it.
-        self.bins.try_iter().for_each(drop);
+        self.bins().for_each(drop);
         let ids = [Some(&self.server), Some(&self.sink), Some(&self.honest), attackers.as_ref()]
             .map(|process| process.map(Process::id));
         let busy = || ids.map(|id| id.map_or(0.0, process::busy_seconds));
         let (begin, before) = (Instant::now(), busy());
         while begin.elapsed() < duration {
             thread::sleep(MEMORY_EVERY);
+            interrupt::check()?;
             phase.memory = phase.memory.max(self.group.read(server));
-            phase.bins.extend(self.bins.try_iter());
+            phase.bins.extend(self.bins());
         }
         let after = busy();
         let elapsed = begin.elapsed().as_secs_f64();
         phase.cores = std::array::from_fn(|i| (after[i] - before[i]) / elapsed);
         phase.resident_peak = memory::resident_peak(server);
+        for process in [&mut self.server, &mut self.sink, &mut self.honest] {
+            process.check()?;
+        }
         phase.stats = self.server.ask()?;
         if let Some(mut attackers) = attackers {
-            phase.totals = attackers.finish()?.lines().filter_map(totals).collect();
+            let lines = attackers.finish(ATTACK_END)?;
+            phase.totals = lines.iter().filter_map(|line| totals(line)).collect();
         }
         Ok(phase)
+    }
+
+    /// Returns the events of the honest peers since the last call.
+    fn bins(&self) -> impl Iterator<Item = Bin> {
+        self.honest.new_lines().filter_map(|line| Bin::parse(&line))
     }
 
     /// Waits until the goodput of one second is back to normal and returns the time until then.
     fn recover(&mut self, normal: f64) -> Result<Option<Duration>, String> {
         let per_second = (Duration::from_secs(1).as_millis() / BIN.as_millis()) as usize;
-        self.bins.try_iter().for_each(drop);
+        self.bins().for_each(drop);
         let begin = Instant::now();
         let mut second: Vec<Bin> = Vec::new();
         while begin.elapsed() < self.plan.durations.recovery {
-            let bin = self.bins.recv_timeout(Duration::from_secs(5));
-            second.push(bin.map_err(|_| "the honest peers do not report any more")?);
+            let line = self.honest.line(REPORT)?;
+            second.push(Bin::parse(&line).ok_or_else(|| format!("no figures: `{line}`"))?);
             let last = &second[second.len().saturating_sub(per_second)..];
             let bytes: u64 = last.iter().map(|bin| bin.bytes).sum();
             if last.len() == per_second && bytes as f64 >= NORMAL_SHARE * normal {
@@ -207,10 +240,23 @@ impl Siege {
         }
         Ok(None)
     }
+
+    /// Ends the honest peers and then the server, and returns what the server reports in the end.
+    pub(crate) fn end(mut self) -> Result<Ending, String> {
+        self.honest.finish(ANSWER)?;
+        let lines = self.server.finish(ANSWER)?;
+        let ending = lines.iter().find_map(|line| Ending::parse(line));
+        ending.ok_or_else(|| format!("the server did not report its end: {lines:?}"))
+    }
 }
 
-fn texts(addresses: [std::net::SocketAddr; 2]) -> Vec<OsString> {
-    addresses.iter().map(|address| address.to_string().into()).collect()
+fn addresses(line: &str) -> Result<[SocketAddr; 2], String> {
+    process::addresses(line)
+        .ok_or_else(|| format!("a server printed `{line}` instead of its addresses"))
+}
+
+fn texts(addresses: [SocketAddr; 2]) -> [String; 2] {
+    addresses.map(|address| address.to_string())
 }
 
 /// Parses a line of the attackers.
@@ -218,6 +264,6 @@ fn totals(line: &str) -> Option<(String, Totals)> {
     let mut words = line.split(' ');
     let kind = words.next()?.to_owned();
     let mut number = || words.next()?.parse().ok();
-    let (connects, ended, sent, received) = (number()?, number()?, number()?, number()?);
-    Some((kind, Totals { connects, ended, sent, received }))
+    let (connects, ended, failed) = (number()?, number()?, number()?);
+    Some((kind, Totals { connects, ended, failed, sent: number()?, received: number()? }))
 }

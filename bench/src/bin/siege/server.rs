@@ -7,11 +7,12 @@ use std::fs;
 use std::io::{self, BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use posthouse::{
     ConnectionOptions, Destination, Directory, DisconnectReason, Endpoint, EndpointOptions,
     FinishedTransfer, Handler, HandlerResult, Key, Listener, Message, Offer, OfferResponder, Peer,
-    Reject, Source, Tuning,
+    Reject, Source, Stats, Tuning,
 };
 use posthouse_bench::listening::tether;
 
@@ -119,7 +120,11 @@ pub(crate) const BUDGET: &[Term] = &[
     },
     // The text of `max_connections` gives 600 bytes, that of `max_unadmitted` 200 more.
     Term { name: "max_connections x 600 bytes", count: MAX_CONNECTIONS, bytes: 600 },
-    Term { name: "connections not admitted, 128 and 1,024 evicted", count: 1152, bytes: 800 },
+    Term {
+        name: "(max_unadmitted + 1,024 evicted connections) x 800 bytes",
+        count: MAX_UNADMITTED + 1024,
+        bytes: 800,
+    },
     Term { name: "max_open_files x 1 KiB", count: MAX_OPEN_FILES, bytes: 1024 },
     // Those of the pool, and 32 more of the lane.
     Term {
@@ -139,8 +144,49 @@ pub(crate) fn budget_bytes() -> usize {
     BUDGET.iter().map(|term| term.count * term.bytes).sum()
 }
 
-/// Runs the server until its standard input ends. Each line of the input gets the counters of the
-/// endpoint as its answer.
+/// The state of the server after its shutdown.
+#[derive(Clone, Debug)]
+pub(crate) struct Ending {
+    /// True exactly when every operation was completed and no budget was in use.
+    pub(crate) is_clean: bool,
+    pub(crate) text: String,
+}
+
+impl Ending {
+    fn of(stats: &Stats) -> Self {
+        let Stats { operations_submitted: submitted, operations_completed: completed, .. } = *stats;
+        let in_use = [
+            stats.connections as u64,
+            stats.open_files,
+            stats.file_memory_bytes,
+            stats.assembly_bytes as u64,
+        ];
+        let [connections, files, file_memory, assembly] = in_use;
+        let text = format!(
+            "{submitted} operations submitted, {completed} completed; in use: {connections} \
+             connections, {files} files, {file_memory} bytes of file memory, {assembly} of assembly"
+        );
+        Self { is_clean: submitted == completed && in_use == [0; 4], text }
+    }
+
+    fn line(&self) -> String {
+        format!("{}: {}", if self.is_clean { "clean" } else { "not clean" }, self.text)
+    }
+
+    /// Parses a line of the server.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        let (state, text) = line.split_once(": ")?;
+        let is_clean = match state {
+            "clean" => true,
+            "not clean" => false,
+            _ => return None,
+        };
+        Some(Self { is_clean, text: text.to_owned() })
+    }
+}
+
+/// Runs the server until its standard input ends, and prints its [`Ending`]. Each line of the input
+/// gets the counters of the endpoint as its answer.
 pub(crate) fn run(backend: &str, root: &Path, group: Option<&Path>) -> Result<(), Box<dyn Error>> {
     tether()?;
     if let Some(group) = group {
@@ -161,9 +207,18 @@ pub(crate) fn run(backend: &str, root: &Path, group: Option<&Path>) -> Result<()
         .tuning(tuning())
         .listen(listener().name("plain"))
         .listen(listener().name("keyed").key(Key::new(fixture::KEY)?))
-        .start()?;
+        .start();
+    let endpoint = match endpoint {
+        Ok(endpoint) => endpoint,
+        Err(error) => {
+            writeln!(io::stdout(), "not available: {error}")?;
+            return Ok(());
+        }
+    };
     if endpoint.backend() != backend {
-        return Err(format!("runs on {}: {}", endpoint.backend(), endpoint.backend_reason()).into());
+        let (other, reason) = (endpoint.backend(), endpoint.backend_reason());
+        writeln!(io::stdout(), "not available: it runs on {other}: {reason}")?;
+        return Ok(());
     }
     let mut line = "listening".to_owned();
     for address in endpoint.addresses() {
@@ -175,6 +230,23 @@ pub(crate) fn run(backend: &str, root: &Path, group: Option<&Path>) -> Result<()
         let ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
         writeln!(io::stdout(), "{:?}, ends: {ends:?}", endpoint.stats())?;
     }
-    endpoint.shutdown(std::time::Duration::from_secs(1));
+    endpoint.shutdown(Duration::from_secs(1));
+    endpoint.wait()?;
+    writeln!(io::stdout(), "{}", Ending::of(&endpoint.stats()).line())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ending_survives_its_text() {
+        for is_clean in [true, false] {
+            let ending = Ending { is_clean, text: "2 submitted: 2".to_owned() };
+            let parsed = Ending::parse(&ending.line()).expect("an ending");
+            assert_eq!((parsed.is_clean, parsed.text), (is_clean, ending.text));
+        }
+        assert!(Ending::parse("Stats { connections: 1 }").is_none());
+    }
 }

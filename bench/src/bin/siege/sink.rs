@@ -15,6 +15,8 @@ use crate::frames;
 
 const EVENTS: usize = 1024;
 const RECEIVE_BYTES: usize = 64 * 1024;
+/// The mark of the events of the standard input, which has no content.
+const INPUT: u64 = u64::MAX;
 
 struct Connection {
     socket: OwnedFd,
@@ -31,7 +33,7 @@ struct Sink {
     buffer: Vec<u8>,
 }
 
-/// Runs the sink until the process that measures it ends.
+/// Runs the sink until its standard input ends.
 pub(crate) fn run() -> io::Result<()> {
     tether()?;
     let open = || TcpListener::bind("127.0.0.1:0");
@@ -42,6 +44,7 @@ pub(crate) fn run() -> io::Result<()> {
         listen(listener, BACKLOG)?;
         epoll::add(&epoll, listener, EventData::new_u64(number as u64), EventFlags::IN)?;
     }
+    epoll::add(&epoll, io::stdin(), EventData::new_u64(INPUT), EventFlags::IN)?;
     let [plain, keyed] = [listeners[0].local_addr()?, listeners[1].local_addr()?];
     writeln!(io::stdout(), "listening {plain} {keyed}")?;
     let buffer = vec![0; RECEIVE_BYTES];
@@ -54,9 +57,10 @@ pub(crate) fn run() -> io::Result<()> {
             result => result?,
         };
         for event in &events {
-            match event.data.u64() as usize {
-                number @ 0..2 => sink.accept(number)?,
-                number => sink.discard(number - 2),
+            match event.data.u64() {
+                INPUT => return Ok(()),
+                number @ 0..2 => sink.accept(number as usize)?,
+                number => sink.discard(number as usize - 2),
             }
         }
     }

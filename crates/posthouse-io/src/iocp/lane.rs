@@ -53,7 +53,8 @@ pub(crate) struct IocpCore {
     files: AtomicUsize,
     /// The number of operations that were abandoned; the system may not have all of them.
     abandoned: AtomicUsize,
-    /// The next peeks at sockets that the system does not poll, in the order of their times.
+    /// The next peeks at sockets that the system does not poll, in the order of their times. A
+    /// socket has at most one.
     peeks: Mutex<VecDeque<Peek>>,
     /// The number of workers that were started on it.
     workers: AtomicUsize,
@@ -361,10 +362,10 @@ impl IocpLane {
         let now = self.now;
         loop {
             let due = self.core.peeks().pop_front_if(|peek| peek.at <= now);
-            let Some(Peek { at, socket }) = due else { return };
+            let Some(Peek { socket, .. }) = due else { return };
             let core = self.core.clone();
             if let Some(state) = core.table.find(socket) {
-                self.act(state, socket, |state, cx| state.peek(at, cx));
+                self.act(state, socket, SocketState::on_peek_due);
             }
         }
     }

@@ -10,7 +10,7 @@ use super::accepting::Accepting;
 use super::lane::IocpCore;
 use super::operation::{self, Ended, FileRange, FreeList, OperationKind, OverlappedId, Submitted};
 use super::receiving::State;
-use super::watching::Watcher;
+use super::watching::{PeekEntry, Watcher};
 use crate::address::Address;
 use crate::buffer::LanePool;
 use crate::error::{Error, Failure};
@@ -61,6 +61,7 @@ pub(super) struct IocpParts {
     pub(super) poll: Poll,
     pub(super) watching: Watching,
     pub(super) watcher: Watcher,
+    pub(super) peek_entry: PeekEntry,
 }
 
 /// The reason why a socket is to be polled.

@@ -22,8 +22,18 @@ pub(super) enum Watcher {
     Nothing,
     /// The system polls the socket.
     Poll(OverlappedId),
-    /// The lane peeks at the socket, next at this time.
-    Peeks(Duration),
+    /// The lane peeks at the socket, next when the socket's entry in the queue of peeks is due.
+    Peeks,
+}
+
+/// The entry of a socket in the queue of peeks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum PeekEntry {
+    #[default]
+    Nothing,
+    /// The entry is in the queue, or is due and handled next. It may be older than the watch, and
+    /// may outlast it.
+    Queued,
 }
 
 /// The next peek at a socket, and its time.
@@ -85,8 +95,7 @@ impl SocketState {
                 tracing::debug!(
                     "a socket is peeked at, because the system does not poll it: {error}"
                 );
-                self.own.watcher = Watcher::Peeks(cx.now);
-                self.peek(cx.now, cx);
+                self.peek(cx);
             }
         }
     }
@@ -97,12 +106,17 @@ impl SocketState {
         self.end_watch(|| Outcome::Failed(error), cx.done);
     }
 
-    /// Performs the peek at the socket that was arranged for the time `at`, and arranges the next.
-    /// The watch of that peek may have ended meanwhile.
-    pub(super) fn peek(&mut self, at: Duration, cx: &mut LaneCx<'_>) {
-        if self.own.watcher != Watcher::Peeks(at) {
-            return;
+    /// Handles the entry of this socket that was taken from the queue of peeks, because it is due.
+    /// The watch may have ended meanwhile.
+    pub(super) fn on_peek_due(&mut self, cx: &mut LaneCx<'_>) {
+        self.own.peek_entry = PeekEntry::Nothing;
+        if self.own.watcher == Watcher::Peeks {
+            self.peek(cx);
         }
+    }
+
+    /// Peeks at the socket, and arranges the next peek unless one is arranged already.
+    fn peek(&mut self, cx: &mut LaneCx<'_>) {
         self.own.watcher = Watcher::Nothing;
         match sys::peek(self.handle()) {
             Err(error) => self.fail_watch(error, cx),
@@ -110,9 +124,12 @@ impl SocketState {
                 self.end_watch(|| Outcome::Ended, cx.done);
             }
             Ok(_) => {
-                let at = cx.now + PEEK_EVERY;
-                self.own.watcher = Watcher::Peeks(at);
-                cx.core.peeks().push_back(Peek { at, socket: cx.socket });
+                self.own.watcher = Watcher::Peeks;
+                if self.own.peek_entry == PeekEntry::Nothing {
+                    self.own.peek_entry = PeekEntry::Queued;
+                    let at = cx.now + PEEK_EVERY;
+                    cx.core.peeks().push_back(Peek { at, socket: cx.socket });
+                }
             }
         }
     }
@@ -128,7 +145,7 @@ impl SocketState {
 
     /// Fails a watch that the system does not know.
     pub(super) fn fail_peeking(&mut self, error: Error, done: &mut CompletionQueue) {
-        if matches!(self.own.watcher, Watcher::Peeks(_)) {
+        if self.own.watcher == Watcher::Peeks {
             self.own.watcher = Watcher::Nothing;
             self.end_watch(|| Outcome::Failed(error), done);
         }

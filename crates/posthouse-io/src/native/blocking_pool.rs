@@ -6,7 +6,7 @@
 //!
 //! Some tasks are long, and get longer with what others store. Only a few of them run at a time, so
 //! that the short ones always find a thread. If tasks wait because none of the long ones ends, the
-//! watcher permits one more of them, on one more thread.
+//! watcher permits one more of them, on one more thread. The last threads are never for long tasks.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,6 +15,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::sync::{Arc, Condvar, Mutex, lock};
+#[cfg(test)]
+use crate::sync::{AtomicBool, Ordering};
 
 /// A pool of threads. It runs the short tasks in the order of their submission, and so the long
 /// ones. Dropping the pool ends its threads, each after the task that it runs (no system call
@@ -32,7 +34,8 @@ pub(crate) struct PoolLimits {
     pub(crate) name: &'static str,
     /// The maximum number of tasks that run at a time, without the long ones that hang.
     pub(crate) max_threads: usize,
-    /// The maximum number of tasks that run at a time while tasks hang.
+    /// The maximum number of tasks that run at a time while tasks hang. Long tasks that count as
+    /// hung leave `max_threads` of these places to the others.
     pub(crate) max_threads_hung: usize,
     /// The maximum number of long tasks that run at a time, without those that hang.
     pub(crate) max_long: usize,
@@ -49,6 +52,9 @@ struct Shared {
     changed: Condvar,
     /// Notified when the pool is dropped, for the watcher.
     gone: Condvar,
+    /// True exactly while the system refuses to start threads of the pool.
+    #[cfg(test)]
+    no_threads: AtomicBool,
 }
 
 #[derive(Default)]
@@ -90,8 +96,15 @@ pub(crate) enum Length {
 
 impl BlockingPool {
     pub(crate) fn new(limits: PoolLimits) -> Self {
-        let (state, changed, gone) = Default::default();
-        Self { shared: Arc::new(Shared { limits, state, changed, gone }) }
+        let shared = Shared {
+            limits,
+            state: Mutex::default(),
+            changed: Condvar::default(),
+            gone: Condvar::default(),
+            #[cfg(test)]
+            no_threads: AtomicBool::new(false),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Runs `task` on a thread. Returns false if it will not run: too many tasks wait, or no thread
@@ -136,13 +149,20 @@ impl Drop for BlockingPool {
 }
 
 impl Shared {
-    fn start_thread(self: &Arc<Self>, state: &mut State) {
+    /// Starts a thread. Returns false if the system refuses it.
+    fn start_thread(self: &Arc<Self>, state: &mut State) -> bool {
+        #[cfg(test)]
+        if self.no_threads.load(Ordering::Relaxed) {
+            return false;
+        }
         let shared = self.clone();
         let name = format!("{}-{}", self.limits.name, state.threads);
-        match thread::Builder::new().name(name).spawn(move || shared.run()) {
+        let started = thread::Builder::new().name(name).spawn(move || shared.run());
+        match &started {
             Ok(_) => state.threads += 1,
             Err(error) => tracing::warn!("cannot start a thread of {}: {error}", self.limits.name),
         }
+        started.is_ok()
     }
 
     fn run(&self) {
@@ -205,13 +225,13 @@ impl Shared {
                 continue;
             }
             let threads = state.threads;
-            let long = &state.long;
-            if long.ended == long_ended && !long.waiting.is_empty() && long.vacant(limits) == 0 {
-                let running = long.running;
+            if state.long.ended == long_ended && state.long.needs_thread(limits) {
+                let running = state.long.running;
                 tracing::warn!("{running} long tasks of {name} are blocked: starting one more");
-                state.long.hung += 1;
-                self.start_thread(&mut state);
-                self.changed.notify_one();
+                if self.start_thread(&mut state) {
+                    state.long.hung += 1;
+                    self.changed.notify_one();
+                }
             } else if state.ended == ended && state.runnable(limits) > 0 {
                 tracing::warn!("all {threads} threads of {name} are blocked: starting one more");
                 self.start_thread(&mut state);
@@ -232,7 +252,7 @@ impl State {
     /// Returns the number of threads that start without a wait: each long task that hangs has one
     /// more thread, so that the short tasks keep theirs.
     fn max_threads(&self, limits: &PoolLimits) -> usize {
-        (limits.max_threads + self.long.hung).min(limits.max_threads_hung)
+        limits.max_threads + self.long.hung
     }
 
     /// Returns the number of tasks that only wait for a thread.
@@ -266,6 +286,12 @@ impl State {
 }
 
 impl Long {
+    /// Returns true if one more task may count as hung, and a waiting task would then run.
+    fn needs_thread(&self, limits: &PoolLimits) -> bool {
+        let may_hang = limits.max_threads + self.hung < limits.max_threads_hung;
+        may_hang && !self.waiting.is_empty() && self.vacant(limits) == 0
+    }
+
     /// Returns the number of further long tasks that may run.
     fn vacant(&self, limits: &PoolLimits) -> usize {
         (limits.max_long + self.hung).saturating_sub(self.running)
@@ -451,6 +477,57 @@ mod tests {
         while lock(&pool.shared.state).long.running > 0 {
             thread::yield_now();
         }
+    }
+
+    #[test]
+    fn however_many_long_tasks_hang_the_short_ones_run() {
+        let pool = pool_with(Duration::from_millis(1));
+        let released = Arc::new(Mutex::new(()));
+        let held = lock(&released);
+        let (tell, told) = channel();
+        for n in 0..MAX_THREADS + 2 {
+            let tell = tell.clone();
+            let released = released.clone();
+            assert!(pool.try_spawn(Length::Long, move || {
+                let _ = tell.send(n);
+                drop(lock(&released));
+            }));
+            if n <= MAX_LONG + 1 {
+                assert_eq!(told.recv(), Ok(n), "alone, or when those before it count as hung");
+            }
+        }
+        // The watcher has the time to start the fourth, which would take the last thread.
+        let fourth = told.recv_timeout(Duration::from_millis(100));
+        let (end, ended) = channel();
+        assert!(pool.try_spawn(Length::Short, move || {
+            let _ = end.send(());
+        }));
+        assert_eq!(ended.recv_timeout(Duration::from_secs(10)), Ok(()), "no long task ends");
+        assert!(fourth.is_err(), "it waits for the others");
+        drop((held, tell));
+        assert_eq!(told.iter().collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn a_long_task_counts_as_hung_only_if_another_thread_starts() {
+        let pool = pool_with(Duration::from_millis(1));
+        let (release, released) = channel::<()>();
+        let (tell, told) = channel();
+        let first = tell.clone();
+        assert!(pool.try_spawn(Length::Long, move || {
+            let _ = first.send(0);
+            let _ = released.recv();
+        }));
+        assert_eq!(told.recv(), Ok(0));
+        pool.shared.no_threads.store(true, Ordering::Relaxed);
+        assert!(pool.try_spawn(Length::Long, move || {
+            let _ = tell.send(1);
+        }));
+        assert!(told.recv_timeout(Duration::from_millis(100)).is_err(), "there is no thread");
+        assert_eq!(lock(&pool.shared.state).long.hung, 0);
+        pool.shared.no_threads.store(false, Ordering::Relaxed);
+        assert_eq!(told.recv(), Ok(1), "when a thread starts");
+        drop(release);
     }
 
     #[test]

@@ -17,7 +17,9 @@ const MAX_THREADS: usize = 4;
 const MAX_WALKS: usize = 2;
 const _: () = assert!(MAX_WALKS < MAX_THREADS);
 /// The maximum number of threads while operations hang: a disk that does not answer must not delay
-/// the others, as long as at most this many operations wait for it.
+/// the others, as long as at most this many operations wait for it. At most
+/// `MAX_THREADS_HUNG - MAX_THREADS + MAX_WALKS` of them are walks; the other threads are for reads
+/// and writes.
 const MAX_THREADS_HUNG: usize = 64;
 /// The time after which operations count as hung if none of them has ended. A slow disk does not
 /// take as long.

@@ -38,8 +38,9 @@ pub(crate) struct Connection {
     writable: bool,
     /// True exactly when an event has shown that the peer has ended or reset the connection.
     hung_up: bool,
-    /// The last time at which the connection could send.
-    last_sent: Instant,
+    /// The last time at which the socket had room. A connection that only waits for its next turn
+    /// is not blocked.
+    last_writable: Instant,
     next_read: Instant,
     next_id: u32,
     random: u32,
@@ -68,7 +69,7 @@ impl Connection {
             readable: false,
             writable: false,
             hung_up: false,
-            last_sent: now,
+            last_writable: now,
             next_read: now,
             next_id: 1,
             random: 1,
@@ -102,7 +103,10 @@ impl Connection {
             return false;
         }
         let is_old = self.kind.lifetime().is_some_and(|lifetime| now - self.opened >= lifetime);
-        let is_blocked = !self.kind.reads() && now - self.last_sent >= BLOCKED;
+        if self.writable {
+            self.last_writable = now;
+        }
+        let is_blocked = !self.kind.reads() && now - self.last_writable >= BLOCKED;
         if self.hung_up {
             self.totals.ended += 1;
         }
@@ -117,7 +121,7 @@ impl Connection {
     fn connect(&mut self, now: Instant, index: u32, epoll: &OwnedFd) {
         self.not_before = now + RECONNECT;
         self.opened = now;
-        self.last_sent = now;
+        self.last_writable = now;
         self.next_read = now;
         self.next_id = 1;
         (self.readable, self.writable, self.hung_up) = (false, false, false);
@@ -132,7 +136,8 @@ impl Connection {
                 self.socket = Some(socket);
             }
             // It is tried again like a connection that ended.
-            Err(_) => self.totals.ended += 1,
+            Err(Errno::CONNREFUSED | Errno::CONNRESET) => self.totals.ended += 1,
+            Err(_) => self.totals.failed += 1,
         }
     }
 
@@ -206,7 +211,6 @@ impl Connection {
         }
         if sent > 0 {
             self.totals.sent += sent as u64;
-            self.last_sent = now;
             self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223) >> 1;
         }
         sent > 0 && self.writable

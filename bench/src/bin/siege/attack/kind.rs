@@ -14,7 +14,7 @@ const UNDER_WAY: usize = 16;
 /// The number of frames of a flood in one turn.
 const FLOOD_FRAMES: usize = 64;
 
-/// A kind of attack. The numbers are those of the list of attacks in the documentation.
+/// A kind of attack. Kinds with the same number attack the same budget in different ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     A1Gets,
@@ -39,8 +39,17 @@ pub(crate) struct Attack {
 const ATTACKS: &[Attack] = &[
     attack(Kind::A1Gets, 16, "a flood of gets of `/`; nothing is read"),
     attack(Kind::A1Offers, 16, "a flood of offers with the name `../x`; nothing is read"),
-    attack(Kind::A2Lists, 64, "a flood of lists of the 60,000 files, 16 a turn"),
-    attack(Kind::A2Offers, 16, "a flood of offers that the quota has no room for, 16 a turn"),
+    attack(
+        Kind::A2Lists,
+        64,
+        "a flood of lists of the 60,000 files, 16 a turn; those beyond 16 under way are rejected",
+    ),
+    attack(
+        Kind::A2Offers,
+        16,
+        "a flood of offers that the quota has no room for, 16 a turn; those beyond 16 under way \
+         are rejected",
+    ),
     attack(Kind::A2Narrow, 1, "one list a turn, with an announced payload of 64 bytes"),
     attack(Kind::A3, 200, "hello to the listener with the key and no proof, again after 100 ms"),
     attack(Kind::A5, 32, "messages of 64 bytes in pieces of 1 to 3 bytes, 16 pieces a turn"),
@@ -72,9 +81,9 @@ pub(crate) fn is_kind(name: &str) -> bool {
     ATTACKS.iter().any(|attack| attack.kind.is_named(name))
 }
 
-/// Returns the names of all kinds of attack.
-pub(crate) fn kinds() -> Vec<String> {
-    ATTACKS.iter().map(|attack| format!("{:?}", attack.kind)).collect()
+/// Returns the names of the kinds of attack that `only` names.
+pub(crate) fn kinds(only: &str) -> Vec<String> {
+    chosen(only).map(|attack| format!("{:?}", attack.kind)).collect()
 }
 
 /// Returns a list of the attacks in Markdown.

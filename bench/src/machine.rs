@@ -6,22 +6,32 @@ use std::process::Command;
 
 use rustix::system::uname;
 
+use crate::processes::Ticks;
+
 /// The crates whose versions are reported.
 const CRATES: &[&str] =
     &["posthouse", "tokio", "tokio-util", "compio", "compio-driver", "monoio", "io-uring"];
 
+/// The machine, its system, and the versions of what is measured.
 #[derive(Debug)]
-pub(crate) struct Machine {
-    pub(crate) date: String,
-    pub(crate) kernel: String,
-    pub(crate) processor: String,
-    pub(crate) rustc: String,
-    pub(crate) commit: String,
-    pub(crate) crates: Vec<(&'static str, String)>,
+pub struct Machine {
+    /// The date in UTC.
+    pub date: String,
+    /// The version of Linux.
+    pub kernel: String,
+    /// The name of the processor.
+    pub processor: String,
+    /// The version of the compiler.
+    pub rustc: String,
+    /// The commit of the source, and whether the source has changes.
+    pub commit: String,
+    /// The versions of some packages.
+    pub crates: Vec<(&'static str, String)>,
 }
 
 impl Machine {
-    pub(crate) fn here() -> Self {
+    /// Asks the system and its programs.
+    pub fn here() -> Self {
         let kernel = uname().release().to_string_lossy().into_owned();
         let commit = said("git", &["rev-parse", "--short", "HEAD"]);
         let changed = !said("git", &["status", "--porcelain"]).is_empty();
@@ -49,30 +59,29 @@ impl fmt::Display for Machine {
 
 /// The ticks for which the processors, and this process with its ended children, were busy.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Busy {
+pub struct Busy {
     all: u64,
     own: u64,
 }
 
 impl Busy {
-    pub(crate) fn now() -> Self {
+    /// Returns the ticks until now.
+    pub fn now() -> Self {
         let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
         let numbers = |line: &str| -> Vec<u64> {
             line.split(' ').filter_map(|word| word.parse().ok()).collect()
         };
         // user nice system idle iowait irq softirq, of all processors
         let all = stat.lines().next().map(numbers).unwrap_or_default();
-        let own = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        // After the name, utime, stime, cutime and cstime are the fields 14 to 17 of the line.
-        let own = own.rsplit(") ").next().map(|line| numbers(&line[2..])).unwrap_or_default();
+        let own = Ticks::of(std::process::id());
         Self {
             all: all.iter().take(7).sum::<u64>() - all.iter().skip(3).take(2).sum::<u64>(),
-            own: own.iter().skip(10).take(4).sum(),
+            own: own.own + own.children,
         }
     }
 
     /// Returns the share of other processes in the processors' work since `before`.
-    pub(crate) fn share_of_others(self, before: Self) -> f64 {
+    pub fn share_of_others(self, before: Self) -> f64 {
         let all = self.all - before.all;
         let own = self.own - before.own;
         all.saturating_sub(own) as f64 / all.max(1) as f64
@@ -87,7 +96,7 @@ fn processor() -> String {
 
 /// Returns the versions of a package in the lock file; io-uring has two.
 fn versions(package: &str) -> String {
-    let lock = include_str!("../../../Cargo.lock");
+    let lock = include_str!("../Cargo.lock");
     let name = format!("name = \"{package}\"");
     let mut lines = lock.lines();
     let mut found = Vec::new();

@@ -2,15 +2,18 @@
 
 /// A ratio and its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Ratio {
-    pub(crate) median: f64,
-    pub(crate) low: f64,
-    pub(crate) high: f64,
+pub struct Ratio {
+    /// The median.
+    pub median: f64,
+    /// The lower end of the interval.
+    pub low: f64,
+    /// The upper end of the interval.
+    pub high: f64,
 }
 
 impl Ratio {
     /// Returns the median of `values` and its order-statistic confidence interval.
-    pub(crate) fn of(values: &[f64]) -> Self {
+    pub fn of(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let count = sorted.len() as f64;
@@ -25,7 +28,8 @@ impl Ratio {
 
     /// Returns the geometric mean of both start orders. The start order affects one server by a
     /// factor and the other by its reciprocal.
-    pub(crate) fn mean(self, other: Self) -> Self {
+    #[must_use]
+    pub fn mean(self, other: Self) -> Self {
         let mean = |one: f64, two: f64| (one * two).sqrt();
         Self {
             median: mean(self.median, other.median),
@@ -34,12 +38,15 @@ impl Ratio {
         }
     }
 
-    pub(crate) fn divided_by(self, divisor: f64) -> Self {
+    /// Divides the median and both ends of the interval.
+    #[must_use]
+    pub fn divided_by(self, divisor: f64) -> Self {
         Self { median: self.median / divisor, low: self.low / divisor, high: self.high / divisor }
     }
 }
 
-pub(crate) fn median(values: &[f64]) -> f64 {
+/// Returns the middle value, or the mean of both middle ones.
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     median_of_sorted(&sorted)
@@ -55,7 +62,7 @@ fn median_of_sorted(sorted: &[f64]) -> f64 {
 }
 
 /// Returns the value below which `share` of the sorted values lie.
-pub(crate) fn percentile(sorted: &[u64], share: f64) -> u64 {
+pub fn percentile(sorted: &[u64], share: f64) -> u64 {
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
 }
