@@ -83,8 +83,8 @@ pub(crate) struct ConnectFlags {
 pub(crate) struct TransferFlags {
     /// Print one JSON object per line: for each file name, bytes, sent_bytes, resumed_from,
     /// already_there, blake3, delivery, seconds and error, and one for all files at the end. Every
-    /// file has its line; without this flag, failures beyond 2000 at once or 40 a second are only
-    /// counted
+    /// file that was started or failed has its line; without this flag, failures beyond 2000 at
+    /// once or 40 a second are only counted
     #[arg(long)]
     json: bool,
     /// Print errors only

@@ -122,6 +122,34 @@ pub(crate) struct Connection {
 /// The bound of an idle connection's memory, beside the handler's side of it.
 const _: () = assert!(size_of::<Connection>() <= 384);
 
+/// The reasons for which this side does not read from a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pauses(u8);
+
+impl Pauses {
+    /// The handler has paused reading.
+    pub(crate) const HANDLER: Self = Self(1);
+    /// The address of the peer has caused too much work.
+    pub(crate) const PACE: Self = Self(2);
+
+    #[inline]
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) fn contains(self, reason: Self) -> bool {
+        self.0 & reason.0 != 0
+    }
+
+    pub(crate) fn insert(&mut self, reason: Self) {
+        self.0 |= reason.0;
+    }
+
+    pub(crate) fn remove(&mut self, reason: Self) {
+        self.0 &= !reason.0;
+    }
+}
+
 /// A connection without its input. So a callback can hold a message that borrows from the input,
 /// and change the rest.
 pub(crate) struct Strand {
@@ -138,11 +166,10 @@ pub(crate) struct Strand {
     ticket: Option<Ticket>,
     /// The state that few connections need, in a box of its own to save memory.
     pub(crate) cold: Option<Box<ColdState>>,
-    /// True exactly while the handler has paused reading.
-    pub(crate) paused: bool,
+    /// The reasons for which this side does not read from the peer, beside a full queue.
+    pub(crate) pauses: Pauses,
     /// True exactly from the time at which the queue exceeded its high mark until it is below the
-    /// low one. The same holds for [`MAX_REPLIES`](send::MAX_REPLIES), and while the peer is not
-    /// read because its address causes too much work.
+    /// low one. The same holds for [`MAX_REPLIES`](send::MAX_REPLIES).
     over_high: bool,
     /// The number of replies of the protocol that were queued since `replies_until` was 0.
     replies: u16,
@@ -264,7 +291,7 @@ impl Connection {
             phase: Phase::New,
             ticket: None,
             cold: None,
-            paused: false,
+            pauses: Pauses::default(),
             over_high: false,
             replies: 0,
             replies_until: 0,
@@ -492,7 +519,7 @@ impl Strand {
 
     /// Returns whether the next message may be passed to the handler.
     fn takes_messages(&self) -> bool {
-        self.phase.takes_frames() && !self.paused && (!self.over_high || self.connects())
+        self.phase.takes_frames() && self.pauses.is_empty() && (!self.over_high || self.connects())
     }
 
     pub(crate) fn submit(

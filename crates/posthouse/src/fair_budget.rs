@@ -1,4 +1,5 @@
-//! A budget that connections take from in turn: the memory of files.
+//! A budget that connections take from in turn: memory for files, places of open files, places of
+//! walks.
 //!
 //! A connection that finds no room waits. When room returns, the address prefixes that wait get it
 //! one after the other, and within a prefix the connections in the order in which they came. A
@@ -38,6 +39,8 @@ struct State {
 #[derive(Default)]
 struct Holder {
     used: u64,
+    /// The number of grants to this prefix so far.
+    grants: u64,
     /// The connections that wait, in their order.
     waiting: VecDeque<Waiter>,
     /// The amounts that were granted and not collected. They are in use.
@@ -53,6 +56,23 @@ struct Waiter {
     amount: u64,
     /// Whether it was told to look elsewhere, and has not looked yet.
     is_told: bool,
+}
+
+/// The grants for which others wait, as of a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GrantsAwaited {
+    /// The number of grants to all connections so far, if others wait for their turn.
+    of_all: Option<u64>,
+    /// The number of grants to the prefix so far, if others wait for its share.
+    of_share: Option<u64>,
+}
+
+impl GrantsAwaited {
+    /// Returns whether others wait, and none of them has had its turn since an earlier moment.
+    pub(crate) fn stands_still_since(self, before: Self) -> bool {
+        self.of_all.is_some() && self.of_all == before.of_all
+            || self.of_share.is_some() && self.of_share == before.of_share
+    }
 }
 
 /// The amount that one connection has taken from a budget. The drop gives it back and stops
@@ -139,15 +159,17 @@ impl FairBudget {
         });
     }
 
-    /// Returns the number of grants so far, if other connections wait for their turn or for the
-    /// share of the same prefix.
-    fn grants_awaited(&self, prefix: AddressPrefix, peer: PeerId) -> Option<u64> {
+    /// Returns the grants for which other connections than this one wait.
+    fn grants_awaited(&self, prefix: AddressPrefix, peer: PeerId) -> GrantsAwaited {
         let state = lock(&self.state);
-        let waiting = state.by_prefix.get(&prefix).map(|holder| &holder.waiting);
-        let mut siblings = waiting.into_iter().flatten();
-        let others_wait = siblings.any(|waiter| waiter.peer != peer)
-            || state.turns.iter().any(|other| *other != prefix);
-        others_wait.then_some(state.grants)
+        let holder = state.by_prefix.get(&prefix);
+        let siblings_wait = |holder: &&Holder| holder.waiting.iter().any(|it| it.peer != peer);
+        let holder = holder.filter(siblings_wait);
+        let others_wait = state.turns.iter().any(|other| *other != prefix || holder.is_some());
+        GrantsAwaited {
+            of_all: others_wait.then_some(state.grants),
+            of_share: holder.filter(|holder| !holder.has_turn).map(|holder| holder.grants),
+        }
     }
 
     /// Takes back an amount.
@@ -193,6 +215,7 @@ impl FairBudget {
                 break;
             }
             holder.waiting.pop_front();
+            holder.grants += 1;
             holder.used += amount;
             state.used += amount;
             *holder.granted.entry(peer).or_default() += amount;
@@ -242,10 +265,12 @@ impl Lease {
         self.is_waiting
     }
 
-    /// Returns the number of grants to all connections so far, if others wait for what this one
-    /// has. While the number stays the same, none of them gets its turn.
-    pub(crate) fn grants_awaited(&self) -> Option<u64> {
-        self.budget.grants_awaited(self.prefix, self.peer).filter(|_| self.amount > 0)
+    /// Returns the grants for which others wait, if this connection has an amount.
+    pub(crate) fn grants_awaited(&self) -> GrantsAwaited {
+        match self.amount {
+            0 => GrantsAwaited::default(),
+            _ => self.budget.grants_awaited(self.prefix, self.peer),
+        }
     }
 
     /// Takes more. If there is no room, or others wait, the connection waits: it is notified, and

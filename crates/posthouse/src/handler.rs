@@ -110,11 +110,8 @@ pub trait Handler: Sized + Send + Sync + 'static {
     /// calls this once, as soon as the queue falls to its low-water mark
     /// ([`queue_low_bytes`](crate::Tuning::queue_low_bytes)).
     ///
-    /// Posthouse also stops reading from an accepted peer for two other reasons. The peer's address
-    /// has exceeded
-    /// [`max_rejections_per_second`](crate::EndpointOptions::max_rejections_per_second), or 1,024
-    /// rejections and listings are queued that the peer has not read. Posthouse calls this when it
-    /// resumes reading, in these cases, too.
+    /// A queue with 1,024 rejections and listings that the peer has not read counts as one that has
+    /// exceeded its high-water mark.
     fn writable(&self, peer: &mut Peer<'_, Self>) -> HandlerResult {
         let _ = peer;
         Ok(())

@@ -261,11 +261,13 @@ options! {
         /// 0 to 1000000. These count as one: a rejected offer, get or listing request; a request
         /// beyond max_requests; each 4 KiB of a listing, rounded up; each 64 names, rounded up,
         /// that a listing leaves out because they do not fit the frames of the peer. A transfer
-        /// that the peer has begun counts as four if it fails, and as one more if this side reports
-        /// the failure. A request that the handler rejects does not count. After a pause, an
-        /// address may cause the rejections of four seconds in a burst. If an address exceeds the
-        /// limit, Posthouse does not read from the accepted connection that exceeded it, for a
-        /// quarter of a second or longer. Nothing is rejected because of that. 0: no limit.
+        /// that the peer has begun counts as four if it fails, unless the cause is this side, its
+        /// disk or a lost connection. It counts as one more if this side reports the failure. A
+        /// message request that the handler rejects does not count. An address that has caused no
+        /// rejections for four seconds may cause those of four seconds at once. If an address
+        /// exceeds the limit, Posthouse does not read from the accepted connection that exceeded
+        /// it, for a quarter of a second to ten seconds. Posthouse rejects and drops nothing
+        /// because of that. 0: no limit.
         pub max_rejections_per_second, with_max_rejections_per_second: u64 = 1_000,
             0_u64 => 1_000_000_u64;
         /// The time for connections to close gracefully in a shutdown, in ms. Connections that
@@ -335,8 +337,9 @@ options! {
         /// accepted peer must send a required hello.
         pub close_timeout_ms, with_close_timeout_ms: u64 = 5_000, 1_u64 => DAY_MS;
         /// The maximum time, in ms, for which a connection stays open after the peer has ended its
-        /// stream while this side does not read (paused reading, a full send queue). After this
-        /// time the connection is closed, even if messages have not been read. The time begins when
+        /// stream while this side does not read (paused reading, a full send queue, a pause because
+        /// of max_rejections_per_second). After this time the connection is closed, even if
+        /// messages have not been read. The time begins when
         /// this side learns of the end of the stream. But while the peer still waits for the answer
         /// to a request or for the confirmation of a file, the time does not begin. Such a
         /// connection stays open for at most ten times this option after this side has learned of

@@ -3,9 +3,9 @@
 //!
 //! Such work costs this side more than the few bytes that request it cost the peer, and the
 //! connections of a worker share its time: a few hundred connections that request without end would
-//! leave next to nothing to the others. So each address has a number of units per second. A
-//! connection whose address has used them up is not read for a short time. Nothing is lost or
-//! rejected because of that.
+//! leave next to nothing to the others. Therefore each address has a number of units per second. A
+//! connection whose address has used them up is not read for at most ten seconds. Nothing is lost
+//! or rejected because of that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,8 +24,12 @@ pub(crate) const PASSED_NAMES_PER_UNIT: usize = 64;
 /// The time whose units an address may use at once.
 const BURST: Duration = Duration::from_secs(4);
 /// The minimum time for which a connection is not read, so that a timer serves many units.
-const PAUSE: Duration = Duration::from_millis(250);
-/// The maximum number of addresses that are counted. Each takes about 50 bytes for some seconds.
+const MIN_PAUSE: Duration = Duration::from_millis(250);
+/// The maximum time for which a connection is not read. What an address has used beyond that is
+/// forgotten: a longer silence would be taken for a dead connection.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// The maximum number of addresses that are counted. Each takes about 50 bytes until their number
+/// reaches this maximum; then those that have all of their units again are forgotten.
 const MAX_ADDRESSES: usize = 16_384;
 
 /// The units that addresses have used.
@@ -68,9 +72,10 @@ impl Pace {
             return None;
         }
         let at = state.even_at.entry(address).or_default();
-        *at = (*at).max(now) + self.unit.saturating_mul(units);
+        let used = (*at).max(now).saturating_add(self.unit.saturating_mul(units));
+        *at = used.min(now + BURST + MAX_PAUSE);
         let over = at.saturating_sub(BURST);
-        (over > now).then(|| over.max(now + PAUSE))
+        (over > now).then(|| over.max(now + MIN_PAUSE))
     }
 }
 
@@ -80,7 +85,7 @@ impl State {
         let is_full = self.even_at.len() >= MAX_ADDRESSES && !self.even_at.contains_key(&address);
         if is_full && self.prune_at <= now {
             self.even_at.retain(|_, at| *at > now);
-            self.prune_at = now + PAUSE;
+            self.prune_at = now + MIN_PAUSE;
             return self.even_at.len() < MAX_ADDRESSES;
         }
         !is_full
@@ -132,7 +137,15 @@ mod tests {
         assert_eq!(pace.count(address(1), 20, SECOND), Some(3 * SECOND));
         assert_eq!(pace.count(address(2), 40, SECOND), None);
         assert_eq!(pace.count(address(1), 40, 7 * SECOND), None);
-        assert_eq!(pace.count(address(1), 1, 7 * SECOND), Some(7 * SECOND + PAUSE));
+        assert_eq!(pace.count(address(1), 1, 7 * SECOND), Some(7 * SECOND + MIN_PAUSE));
+    }
+
+    #[test]
+    fn a_pause_has_a_maximum_whatever_was_used() {
+        let pace = Pace::new(1);
+        assert_eq!(pace.count(address(1), u64::MAX, SECOND), Some(SECOND + MAX_PAUSE));
+        assert_eq!(pace.count(address(1), 1000, 2 * SECOND), Some(2 * SECOND + MAX_PAUSE));
+        assert_eq!(pace.count(address(1), 1, 20 * SECOND), None);
     }
 
     #[test]

@@ -50,7 +50,8 @@ impl Totals {
 }
 
 /// Attacks for `duration`, or until the standard input ends, by the kinds of attack that `only`
-/// names, and prints the totals of each, one a line. A connection begins no turn with frames before `pace` has passed since the last one.
+/// names, and prints the totals of each, one a line. A connection begins no turn with frames before
+/// `pace` has passed since the last one.
 pub(crate) fn run(
     [plain, keyed]: [SocketAddr; 2],
     duration: Duration,

@@ -204,8 +204,8 @@ fn details(text: &mut String, measured: &Measured) {
     let _ = writeln!(
         text,
         "\n## {}\n\n| round | phase | MiB/s | operations/s | errors | newcomers | failed \
-         | worst newcomer | worst small get | memory | of the kernel | resident peak | files cached \
-         | cores: server, sink, honest, attackers |\n\
+         | worst newcomer | worst small get | memory | of the kernel | resident peak \
+         | files cached | cores: server, sink, honest, attackers |\n\
          |--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
         measured.name
     );
@@ -214,8 +214,8 @@ fn details(text: &mut String, measured: &Measured) {
         for (name, phase) in phases {
             let _ = writeln!(
                 text,
-                "| {} | {name} | {:.1} | {:.0} | {} | {} of {} | {} | {:.0} ms | {:.0} ms | {:.1} MiB \
-                 | {:.1} MiB | {:.1} MiB | {:.1} MiB | {} |",
+                "| {} | {name} | {:.1} | {:.0} | {} | {} of {} | {} | {:.0} ms | {:.0} ms \
+                 | {:.1} MiB | {:.1} MiB | {:.1} MiB | {:.1} MiB | {} |",
                 number + 1,
                 phase.goodput() / MIB,
                 phase.operations(),

@@ -206,9 +206,9 @@ impl DiskChecker {
         *self.changes.entry(name).or_default() += 1;
     }
 
-    /// Returns whether parts on a disk are removed to make room for other files.
-    pub(super) fn may_remove_parts(&self, place: usize) -> bool {
-        place == SERVER_PLACE && self.quota.is_some()
+    /// Returns the number of parts on a disk that were removed to make room for other files.
+    pub(super) fn freed_parts(&self, place: usize) -> u64 {
+        self.disks[place].freed_parts()
     }
 
     /// Returns the number of changes of a file's content so far, on any disk.

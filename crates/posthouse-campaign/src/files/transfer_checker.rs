@@ -2,6 +2,8 @@
 //! agree with each other and with the disks.
 
 mod checks;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -140,6 +142,15 @@ struct Agreed {
     coming: Option<Coming>,
 }
 
+/// The kind of an accepted transfer of the peer, as far as its name and size tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AcceptedKind {
+    File,
+    Directory,
+    /// The handler accepted both kinds with this name and size.
+    Either,
+}
+
 /// The state of the receiver's disk when the handler accepted a file.
 #[derive(Debug)]
 struct Coming {
@@ -154,6 +165,8 @@ struct Coming {
     ever: u64,
     /// The number of crashes of the disk so far.
     crashes: u64,
+    /// The number of parts of the disk that were removed to make room so far.
+    freed_parts: u64,
     /// The number of changes of the file so far. It may have its former content again at the end.
     changes: u64,
     /// The number of failed operations on all disks so far.
@@ -327,6 +340,7 @@ impl TransferChecker {
             size: *size,
             ever,
             crashes: inner.disks.crashes(actor.place),
+            freed_parts: inner.disks.freed_parts(actor.place),
             changes: inner.disks.changes(&path),
             failures: inner.disks.failures(),
             alone: now == 1,
@@ -398,7 +412,7 @@ impl TransferChecker {
         inner.told.entry(actor.side).or_default()[usize::from(told != Reported::Whole)] += 1;
         let progress = transfer.handle();
         let log = inner.log(actor);
-        let mut is_directory = false;
+        let mut kind = AcceptedKind::File;
         if let Some(begun) = log.begun.iter_mut().find(|begun| begun.progress == *progress) {
             if begun.told.replace(told).is_some() {
                 return Err("C6: the end of a transfer was reported twice".to_owned());
@@ -411,16 +425,11 @@ impl TransferChecker {
                 return Err("C6: the end of a transfer of the peer was reported twice".to_owned());
             }
             log.told.push(progress.clone());
-            // Prefers one that was accepted in time: a late acceptance may have had no effect.
-            let agreed = log.agreed.iter_mut().filter(|agreed| agreed.is_of(transfer));
-            let Some(agreed) = agreed.min_by_key(|agreed| agreed.late) else {
-                let text = "C6: the end of a transfer that the handler did not accept";
-                return Err(text.to_owned());
-            };
-            agreed.told = Some(told);
-            is_directory = agreed.is_directory;
+            let (name, size) = (transfer.name(), progress.size());
+            let ended = log.end_agreed(name, size, transfer.is_incoming(), told);
+            kind = ended.ok_or("C6: the end of a transfer that the handler did not accept")?;
         }
-        inner.check_content(actor, transfer, is_directory)
+        inner.check_content(actor, transfer, kind)
     }
 
     /// Checks a reported listing.
@@ -434,7 +443,7 @@ impl TransferChecker {
         self.ledger.called(actor.side, actor.id);
         let mut inner = lock(&self.inner);
         inner.log(actor).lists[1] += 1;
-        let Ok(FileList { files: entries, .. }) = listed else { return };
+        let Ok(FileList { files: entries, invalid_names, next, .. }) = listed else { return };
         let mut names: Vec<&str> = entries.iter().map(|entry| &*entry.name).collect();
         names.insert(0, after);
         if !names.is_sorted_by(|one, other| one < other) {
@@ -443,13 +452,17 @@ impl TransferChecker {
         if let Some(entry) = entries.iter().find(|it| !inner.disks.was_ever(&it.name, it.size)) {
             self.ledger.wrong(format!("a listing has a file that never existed: {entry:?}"));
         }
-        let last = names[names.len() - 1];
-        let missing = |name: &&String| &***name <= last && !names.contains(&&***name);
-        if let Some(name) = must.iter().find(missing) {
-            self.ledger.wrong(format!("a listing leaves out {name}: {names:?}"));
+        if !invalid_names.is_empty() {
+            self.ledger.wrong(format!("a listing has invalid names: {invalid_names:?}"));
         }
-        if names.len() == 1 && !must.is_empty() {
-            self.ledger.wrong(format!("a listing is empty and leaves out {must:?}"));
+        // A listing without a name to continue after promises that no other files follow.
+        let is_due = |name: &str| next.as_deref().is_none_or(|next| name <= next);
+        let missing = |name: &&String| is_due(name) && !names.contains(&&***name);
+        if let Some(name) = must.iter().find(missing) {
+            self.ledger.wrong(format!("a listing leaves out {name}: {names:?}, next {next:?}"));
+        }
+        if names.len() == 1 && next.is_some() {
+            self.ledger.wrong(format!("a listing is empty and continues after {next:?}"));
         }
     }
 
@@ -498,12 +511,36 @@ impl Agreed {
         self.told.is_none() && !self.late
     }
 
-    fn is_of(&self, transfer: &FinishedTransfer) -> bool {
-        let sizes_fit = match (&self.coming, transfer.handle().size()) {
+    fn may_be(&self, name: &str, size: Option<u64>, incoming: bool) -> bool {
+        let sizes_fit = match (&self.coming, size) {
             (Some(coming), Some(size)) => coming.size == size,
             _ => true,
         };
-        let same = self.name == transfer.name() && self.incoming == transfer.is_incoming();
-        self.told.is_none() && same && sizes_fit
+        self.name == name && self.incoming == incoming && sizes_fit
+    }
+}
+
+impl ConnLog {
+    /// Notes the end of a transfer that the handler has accepted. Returns `None` if there is no
+    /// such transfer.
+    fn end_agreed(
+        &mut self,
+        name: &str,
+        size: Option<u64>,
+        incoming: bool,
+        told: Reported,
+    ) -> Option<AcceptedKind> {
+        let same = self.agreed.iter_mut().filter(|agreed| agreed.may_be(name, size, incoming));
+        let mut same: Vec<_> = same.collect();
+        let directories = same.iter().filter(|agreed| agreed.is_directory).count();
+        let kind = match directories {
+            0 => AcceptedKind::File,
+            _ if directories == same.len() => AcceptedKind::Directory,
+            _ => AcceptedKind::Either,
+        };
+        // Prefers one that was accepted in time: a late acceptance may have had no effect.
+        let open = same.iter_mut().filter(|agreed| agreed.told.is_none());
+        open.min_by_key(|agreed| agreed.late)?.told = Some(told);
+        Some(kind)
     }
 }

@@ -74,6 +74,8 @@ struct WantedFile {
     name: Box<str>,
     /// The local path, if it differs from the name.
     path: Option<Box<str>>,
+    /// The reason why the name could not be looked up.
+    not_listed: Option<Box<NotListed>>,
 }
 
 /// The number of names waiting for their transfer at which no further page of names is requested,
@@ -89,8 +91,9 @@ struct GetJobs {
     files: VecDeque<WantedFile>,
     /// The names that are not looked up yet. The first one is being looked up.
     lookups: VecDeque<Lookup>,
-    /// The names that were found and cannot be stored here.
+    /// The invalid names that were found.
     invalid: InvalidNames,
+    /// The failure that ended the only look-up, unless the report has it already.
     failure: Option<Failure>,
 }
 
@@ -99,7 +102,7 @@ struct Lookup {
     cursor: ListCursor,
     /// The name on the command line: a file, or a directory. `None` means all files.
     name: Option<String>,
-    /// True exactly when the list had a file, or a name that cannot be stored here.
+    /// True exactly when the list had a file, or an invalid name.
     has_found: bool,
 }
 
@@ -183,20 +186,23 @@ impl GetJobs {
 
     /// Ends the first look-up. The files that it found are still transferred, and the other names
     /// are still looked up.
-    fn fail_lookup(&mut self, failure: Failure) {
-        self.lookups.pop_front();
-        self.failure = Some(match self.failure.take() {
-            Some(earlier) => earlier.with(&failure.to_string()),
-            None => failure,
-        });
+    fn fail_lookup(&mut self, why: NotListed, report: &mut TransferReport) {
+        if let Some(name) = self.lookups.pop_front().and_then(|lookup| lookup.name) {
+            return report.failed_lookup(&name, why);
+        }
+        if why.may_succeed_later {
+            report.add_unlisted_for_now();
+        }
+        self.failure = Some(Failure::runtime(why.why));
     }
 
-    /// Ends the first look-up. A name that the server does not list is also taken for a file.
-    fn end_lookup(&mut self, report: &mut TransferReport) {
+    /// Ends the first look-up. A name that was not found is taken for a file.
+    fn end_lookup(&mut self, not_listed: Option<NotListed>, report: &mut TransferReport) {
         if let Some(Lookup { name: Some(name), has_found: false, .. }) = self.lookups.pop_front() {
             // The name of a file, or of nothing. In the second case the request for it fails.
             let path = self.destination.file_name.as_deref().map(Box::from);
-            self.add(WantedFile { name: name.into(), path }, 0, report);
+            let not_listed = not_listed.map(Box::new);
+            self.add(WantedFile { name: name.into(), path, not_listed }, 0, report);
         }
     }
 
@@ -214,25 +220,30 @@ impl GetJobs {
                 Escaped(&**name),
                 hints::make_directory(output)
             ));
-            return self.fail_lookup(failure);
+            // It is the only name.
+            self.lookups.clear();
+            self.failure = Some(failure);
+            return;
         }
         self.invalid.add(listed.invalid);
         for entry in listed.files {
-            self.add(WantedFile { name: entry.name, path: None }, entry.size, report);
+            let file = WantedFile { name: entry.name, path: None, not_listed: None };
+            self.add(file, entry.size, report);
         }
         if listed.is_last {
-            self.end_lookup(report);
+            self.end_lookup(None, report);
         }
     }
 }
 
 impl JobSource for GetJobs {
     fn next(&mut self, _: Instant) -> NextJob {
-        let Some(WantedFile { name, path }) = self.files.pop_front() else {
+        let Some(WantedFile { name, path, not_listed }) = self.files.pop_front() else {
             return if self.lookups.is_empty() { NextJob::End } else { NextJob::AfterPage };
         };
         let path = path.unwrap_or_else(|| name.clone());
-        NextJob::Job(FileJob { directory: self.destination.directory.clone(), path, name })
+        let directory = self.destination.directory.clone();
+        NextJob::Job(FileJob { directory, path, name, not_listed })
     }
 
     fn remaining(&self) -> usize {
@@ -246,16 +257,11 @@ impl JobSource for GetJobs {
 
     fn on_page(&mut self, page: Result<FileList, NotListed>, report: &mut TransferReport) {
         let Some(lookup) = self.lookups.front() else { return };
-        match (page, &lookup.name) {
-            (Ok(page), _) => self.take_page(page, report),
-            (Err(NotListed { is_refusal: true, .. }), Some(_)) if !lookup.has_found => {
-                self.end_lookup(report);
-            }
-            (Err(NotListed { why, .. }), Some(name)) => {
-                let failure = Failure::runtime(format!("{}: {why}", Escaped(&**name)));
-                self.fail_lookup(failure);
-            }
-            (Err(NotListed { why, .. }), None) => self.fail_lookup(Failure::runtime(why)),
+        let may_be_a_file = lookup.name.is_some() && !lookup.has_found;
+        match page {
+            Ok(page) => self.take_page(page, report),
+            Err(why) if why.is_lasting && may_be_a_file => self.end_lookup(Some(why), report),
+            Err(why) => self.fail_lookup(why, report),
         }
     }
 

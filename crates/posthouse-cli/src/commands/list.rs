@@ -67,7 +67,7 @@ impl List {
         let ended = client.shutdown();
         let invalid = match listed? {
             Listing::Complete(invalid) => invalid,
-            Listing::Refused(why) => return Err(Failure::runtime(why)),
+            Listing::Failed(why) => return Err(Failure::runtime(why)),
         };
         if !self.json && io::stdout().is_terminal() {
             stdout::write(&format!("{files} files, {}\n", ByteSize(bytes)))?;

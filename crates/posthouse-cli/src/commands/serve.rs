@@ -228,7 +228,7 @@ fn print_stats<H: Handler>(endpoint: Endpoint<H>, period: Duration) -> CommandRe
 fn stats_line(stats: &Stats) -> String {
     let connections = format!(
         "{} connections open, {} of them not admitted; {} accepted, {} refused, {} evicted, \
-         {} times not read for rejections; {} ended, {} of them by the peer's fault",
+         paused {} times for rejections or lists; {} ended, {} of them by the peer's fault",
         stats.connections,
         stats.unadmitted,
         stats.accepted,
@@ -268,6 +268,7 @@ mod tests {
         stats.open_files = 103;
         stats.file_memory_bytes = 104 << 10;
         stats.walks = 105;
+        stats.rejection_pauses = 106;
         let line = stats_line(&stats);
         let expected = [
             "101 of them not admitted",
@@ -275,6 +276,7 @@ mod tests {
             "103 files open",
             "104.0 KiB of memory for files",
             "105 walks of directories",
+            "paused 106 times for rejections or lists",
         ];
         for text in expected {
             assert!(line.contains(text), "{text}: {line}");

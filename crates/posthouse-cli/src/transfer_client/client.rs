@@ -90,21 +90,22 @@ impl From<GaveUp> for Failure {
 /// The result of a listing.
 #[derive(Debug)]
 pub(crate) enum Listing {
-    /// The server listed all its files. These names cannot be stored here.
+    /// The server listed all its files. These of their names are invalid.
     Complete(InvalidNames),
-    /// The server refused to list its files, for this reason.
-    Refused(String),
+    /// The server did not list all its files, for this reason.
+    Failed(String),
 }
 
 /// The reason why the server did not send a page of its list.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct NotListed {
     /// The message to the user.
     pub(crate) why: String,
-    /// True exactly when the server does not list files at all. It may send files by their names.
-    pub(crate) is_refusal: bool,
+    /// True exactly when the server follows the protocol, and will not list its files soon. It may
+    /// send files by their names.
+    pub(crate) is_lasting: bool,
     /// True exactly when the same request may succeed later.
-    pub(super) may_succeed_later: bool,
+    pub(crate) may_succeed_later: bool,
 }
 
 /// A client with one connection to one server.
@@ -298,7 +299,7 @@ impl FileClient {
         loop {
             let page = match self.fetch_page(cursor.after())? {
                 Ok(page) => page,
-                Err(error) => return Ok(Listing::Refused(self.not_listed(&error).why)),
+                Err(error) => return Ok(Listing::Failed(self.not_listed(&error).why)),
             };
             let listed = cursor.take(page);
             listed.files.into_iter().try_for_each(&mut each)?;
@@ -310,10 +311,9 @@ impl FileClient {
     }
 
     pub(super) fn not_listed(&self, error: &TransferError) -> NotListed {
-        use TransferErrorKind as Kind;
         NotListed {
-            why: format!("{} does not list its files: {error}", self.target),
-            is_refusal: matches!(error.kind(), Kind::Refused | Kind::Unsupported),
+            why: format!("cannot list the files of {}: {error}", self.target),
+            is_lasting: !error.is_passing() && error.kind() != TransferErrorKind::Protocol,
             may_succeed_later: error.may_succeed_later(),
         }
     }

@@ -19,7 +19,7 @@ pub(crate) struct ListedNames {
     pub(crate) is_last: bool,
 }
 
-/// The names in the server's list that no file can have here.
+/// The invalid names in the server's list.
 #[derive(Debug, Default)]
 pub(crate) struct InvalidNames {
     count: u64,
@@ -69,10 +69,8 @@ impl InvalidNames {
         let first = String::from_utf8_lossy(self.first.as_deref()?);
         let first = Escaped(&*first);
         Some(match self.count {
-            1 => format!("1 name that cannot be stored here was left out: {first}"),
-            count => {
-                format!("{count} names that cannot be stored here were left out, first {first}")
-            }
+            1 => format!("1 invalid name in the list was left out: {first}"),
+            count => format!("{count} invalid names in the list were left out, first {first}"),
         })
     }
 }
@@ -123,7 +121,7 @@ mod tests {
             let listed = cursor.take(page);
             assert_eq!((listed.is_last, cursor.after()), (is_last, next.unwrap_or_default()));
             let message = listed.invalid.message();
-            let expected = "1 name that cannot be stored here was left out: b/\u{fffd}";
+            let expected = "1 invalid name in the list was left out: b/\u{fffd}";
             assert_eq!(message.as_deref(), Some(expected));
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use posthouse::{Escaped, TransferHandle};
 use serde::Serialize;
 
-use super::client::GaveUp;
+use super::client::{GaveUp, NotListed};
 use super::run::RunEnd;
 use crate::failure::{CommandResult, Failure};
 use crate::peer_lines::{Admission, DEFAULT_LINES_PER_SECOND, LineKind, PeerLines};
@@ -88,6 +88,13 @@ pub(super) enum FileEnd<'a> {
     Unfinished(&'a str),
 }
 
+impl FileEnd<'_> {
+    /// Returns the end of a file that failed for this reason.
+    pub(super) fn failed(why: String, may_succeed_later: bool) -> Self {
+        if may_succeed_later { Self::FailedForNow(why) } else { Self::Failed(why) }
+    }
+}
+
 /// The files that have ended so far, and the form in which they are reported.
 #[derive(Debug)]
 pub(crate) struct TransferReport {
@@ -118,7 +125,7 @@ struct Counts {
     expected_files: u64,
     #[serde(skip)]
     expected_bytes: u64,
-    /// True exactly when the run ended before all files were known.
+    /// True exactly when not all files are known at the end of the run.
     #[serde(skip)]
     has_unknown: bool,
     /// The number of transferred files that the receiver already had.
@@ -209,23 +216,41 @@ impl TransferReport {
         self.add(name, &Attempt::default(), &FileEnd::Failed(why.to_owned()));
     }
 
+    /// Adds a name that was not found, because the server did not list its files.
+    pub(crate) fn failed_lookup(&mut self, name: &str, why: NotListed) {
+        self.expect_file(0);
+        self.add_unknown();
+        let end = FileEnd::failed(why.why, why.may_succeed_later);
+        self.add_end(name, &Attempt::default(), &end, true);
+    }
+
+    /// Shows a failure that did not end the run.
+    pub(super) fn note(&self, failure: &Failure) {
+        self.terminal.error(&failure.to_string());
+    }
+
     /// Adds the number of files that were not even started.
     pub(super) fn add_untried(&mut self, count: usize) {
         self.counts.left += count as u64;
     }
 
-    /// Notes that the run ended before all files were known.
+    /// Notes that not all files will be known at the end of the run.
     pub(super) fn add_unknown(&mut self) {
         self.counts.has_unknown = true;
     }
 
-    /// Notes that the server did not list files, and may list them in a later run.
-    pub(super) fn add_unlisted_for_now(&mut self) {
+    /// Notes that the server did not list all files, and may list them in a later run.
+    pub(crate) fn add_unlisted_for_now(&mut self) {
         self.counts.is_unlisted_for_now = true;
     }
 
     /// Adds a file that has ended, with its last attempt.
     pub(super) fn add(&mut self, name: &str, attempt: &Attempt<'_>, end: &FileEnd<'_>) {
+        // No peer has caused the failure of a file without an attempt.
+        self.add_end(name, attempt, end, attempt.progress.is_some());
+    }
+
+    fn add_end(&mut self, name: &str, attempt: &Attempt<'_>, end: &FileEnd<'_>, is_of_peer: bool) {
         let counts = &mut self.counts;
         counts.sent_bytes = counts.sent_bytes.saturating_add(attempt.sent_bytes());
         match end {
@@ -250,8 +275,7 @@ impl TransferReport {
             (FileEnd::Failed(why) | FileEnd::FailedForNow(why), _) => {
                 let verb = self.direction.participle();
                 let line = format!("not {verb}: {}: {why}", Escaped(name));
-                // No peer has caused the failure of a file without an attempt.
-                self.show_failure(&line, attempt.progress.is_some());
+                self.show_failure(&line, is_of_peer);
             }
             (FileEnd::Unfinished(_), _) => {
                 let size = attempt.progress.and_then(TransferHandle::size);

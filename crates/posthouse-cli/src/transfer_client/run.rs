@@ -36,6 +36,8 @@ pub(crate) struct FileJob {
     pub(crate) path: Box<str>,
     /// The name of the file on the server.
     pub(crate) name: Box<str>,
+    /// The reason why the server's list does not show whether the name is that of a file.
+    pub(crate) not_listed: Option<Box<NotListed>>,
 }
 
 /// The answer of a [`JobSource`].
@@ -75,7 +77,7 @@ pub(crate) trait JobSource {
         true
     }
 
-    /// Returns the reason why the source ended without knowing all its jobs.
+    /// Returns the reason why the source does not know all its jobs, once.
     fn take_failure(&mut self) -> Option<Failure> {
         None
     }
@@ -272,7 +274,7 @@ impl Run<'_> {
         let direction = self.report.direction();
         let numbers: Vec<u64> = batch.iter().map(|(number, ..)| *number).collect();
         let accepted = self.client.run_on_peer(peer, move |peer, forwarder| {
-            for (number, FileJob { directory, path, name }, delivery_id) in batch {
+            for (number, FileJob { directory, path, name, .. }, delivery_id) in batch {
                 let progress = match direction {
                     Direction::Send => {
                         let source = Source::new(&directory, path).named(name);
@@ -387,13 +389,7 @@ impl Run<'_> {
                 self.page = PageRequest::Waiting(self.client.backoff.next_attempt_at(now));
                 return;
             }
-            Err(error) => {
-                let not_listed = self.client.not_listed(&error);
-                if not_listed.may_succeed_later {
-                    self.report.add_unlisted_for_now();
-                }
-                Err(not_listed)
-            }
+            Err(error) => Err(self.client.not_listed(&error)),
         };
         self.page = PageRequest::Waiting(now);
         self.source.on_page(page, self.report);
@@ -446,10 +442,15 @@ impl Run<'_> {
             return Ok(());
         }
         let job = self.jobs.remove(index);
-        let end = match error.may_succeed_later() {
-            true => FileEnd::FailedForNow(error.to_string()),
-            false => FileEnd::Failed(error.to_string()),
+        let is_not_found = error.kind() == TransferErrorKind::NotFound;
+        let not_listed = job.file.not_listed.as_deref().filter(|_| is_not_found);
+        let why = match not_listed {
+            Some(not_listed) => format!("{error}; {}", not_listed.why),
+            None => error.to_string(),
         };
+        let may_succeed_later =
+            error.may_succeed_later() || not_listed.is_some_and(|it| it.may_succeed_later);
+        let end = FileEnd::failed(why, may_succeed_later);
         self.report.add(&job.file.name, attempt, &end);
         if !error.is_passing() {
             // A server that rejects files is reachable.
@@ -496,6 +497,9 @@ impl Run<'_> {
         self.report.add_untried(self.source.remaining());
         if !self.source.is_complete() {
             self.report.add_unknown();
+        }
+        if let Some(failure) = self.source.take_failure() {
+            self.report.note(&failure);
         }
     }
 }

@@ -72,7 +72,7 @@ fn a_list_without_end_is_read_only_as_fast_as_its_files_are_got() {
     let ended = client.finish().expect(1);
     let last = ended.stderr.lines().last().unwrap();
     assert!(last.starts_with("error: 15000 of 15000 files not received"), "{last}");
-    check_failure_lines(&ended.stderr);
+    check_failure_lines(&ended.stderr, 15_000);
     let state = state.lock().unwrap();
     assert!(state.most_waiting < MAX_WAITING_NAMES, "{} names at once", state.most_waiting);
     assert!(state.got == state.listed, "each name is got once, in order");
@@ -80,15 +80,16 @@ fn a_list_without_end_is_read_only_as_fast_as_its_files_are_got() {
     assert!(peak_memory_bytes < 64 << 20, "{peak_memory_bytes} bytes");
 }
 
-/// Fails unless every one of 15,000 failures is shown or counted, and most are only counted.
-fn check_failure_lines(stderr: &str) {
+/// Fails unless this number of failures is shown or counted, and some are only counted.
+fn check_failure_lines(stderr: &str, failures: usize) {
     let is_shown = |line: &&str| line.starts_with("not received: ");
     let shown = stderr.lines().filter(is_shown).count();
     let counts =
         stderr.lines().filter_map(|line| line.strip_suffix(" more transfers failed, not shown"));
     let hidden: usize = counts.map(|count| count.parse::<usize>().unwrap()).sum();
-    assert_eq!(shown + hidden, 15_000);
+    assert_eq!(shown + hidden, failures);
     assert!((1_000..5_000).contains(&shown), "{shown} lines");
+    assert!(hidden > 0, "all lines are shown");
 }
 
 /// Runs a command against a server, in a directory `to` in a directory of the test; fails if the
@@ -110,6 +111,14 @@ fn run_against(
     (ended, names)
 }
 
+/// Fails unless each of these texts is on stderr.
+#[track_caller]
+fn expect_texts(ended: &ProgramOutput, texts: &[&str]) {
+    for text in texts {
+        assert!(ended.stderr.contains(text), "{text:?} is missing: {ended:#?}");
+    }
+}
+
 #[test]
 fn names_that_lead_elsewhere_are_not_got() {
     let wrong = ["../evil", "/tmp/evil", "a/../../evil", "c:evil", ".posthouse/evil", "a\nb"];
@@ -124,7 +133,7 @@ fn names_that_lead_elsewhere_are_not_got() {
         }
         true
     };
-    let text = "error: 6 names that cannot be stored here were left out, first ../evil\n";
+    let text = "error: 6 invalid names in the list were left out, first ../evil\n";
     let (listed, _) = run_against(&["list"], answer.clone());
     let listed = listed.expect(1);
     assert_eq!(listed.stdout, "           1  1970-01-01T00:00:00Z  good\n");
@@ -165,7 +174,7 @@ fn a_page_without_files_is_not_the_end_of_a_list() {
         }
         true
     };
-    let text = "error: 1 name that cannot be stored here was left out: d/c:d\n";
+    let text = "error: 1 invalid name in the list was left out: d/c:d\n";
     for what in ["--all", "d"] {
         let (got, names) = run_against(&["get", what], answer);
         assert_eq!(got.expect(1).stderr, text);
@@ -190,7 +199,7 @@ fn invalid_names_are_told_beside_other_failures_and_are_no_file() {
         }
         true
     };
-    let text = "2 names that cannot be stored here were left out, first d/\\u{1b}";
+    let text = "2 invalid names in the list were left out, first d/\\u{1b}";
     let (got, _) = run_against(&["get", "d"], answer);
     assert_eq!(got.expect(1).stderr, format!("error: {text}\n"));
     // Nobody has asked for the names outside of the prefix.
@@ -251,13 +260,20 @@ fn a_list_that_ends_with_a_refusal_is_an_error_also_for_a_directory() {
         }
         true
     };
-    for what in ["d", "--all"] {
-        let (ended, _) = run_against(&["get", what], answer);
-        let ended = ended.expect(1);
-        let last = ended.stderr.lines().last().unwrap();
-        assert!(last.contains("does not list its files"), "{ended:#?}");
-        assert!(last.contains("no more; 1 of 1 file not received"), "{ended:#?}");
-    }
+    let (ended, _) = run_against(&["get", "d"], answer);
+    expect_texts(
+        &ended.expect(1),
+        &[
+            "not received: d: cannot list the files of 127.0.0.1:",
+            "no more\n",
+            "error: 2 of 2 files not received, and the server's list was not read to its end",
+        ],
+    );
+    let (ended, _) = run_against(&["get", "--all"], answer);
+    let ended = ended.expect(1);
+    let last = ended.stderr.lines().last().unwrap();
+    assert!(last.starts_with("error: cannot list the files of 127.0.0.1:"), "{ended:#?}");
+    assert!(last.contains("no more; 1 of 1 file not received"), "{ended:#?}");
 }
 
 #[test]
@@ -275,9 +291,94 @@ fn a_failed_look_up_does_not_end_the_others() {
     let (ended, names) = run_against(&["get", "d", "x", "y", "z"], answer);
     let ended = ended.expect(1);
     assert_eq!(names, ["d/a", "own", "x", "z"]);
+    expect_texts(
+        &ended,
+        &[
+            "not received: d: cannot list the files of 127.0.0.1:",
+            "not received: y: cannot list the files of 127.0.0.1:",
+            "error: 2 of 5 files not received",
+        ],
+    );
+    let (ended, _) = run_against(&["get", "--json", "d", "x", "y", "z"], answer);
+    let lines = ended.expect(1).json_lines();
+    let failed = lines.iter().filter(|line| line["error"].is_string());
+    assert_eq!(failed.map(|line| &line["name"]).collect::<Vec<_>>(), ["d", "y"], "{lines:#?}");
+    assert_eq!(lines.last().unwrap()["failed"], 2);
+}
+
+#[test]
+fn failed_look_ups_are_limited_as_other_failures_are() {
+    let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
+        connection.abort(frame.id, 5, "later");
+        true
+    };
+    let names: Vec<String> = (0..4_000).map(|number| format!("{number}")).collect();
+    let mut arguments: Vec<&str> = names.iter().map(|name| &**name).collect();
+    arguments.splice(0..0, ["get", "--retry=0"]);
+    let (ended, _) = run_against(&arguments, answer);
+    let ended = ended.expect(1);
+    let longest = ended.stderr.lines().map(str::len).max().unwrap();
+    assert!(longest < 1_000, "a line has {longest} bytes");
+    check_failure_lines(&ended.stderr, 4_000);
     let last = ended.stderr.lines().last().unwrap();
-    assert!(last.starts_with("error: d: 127.0.0.1:"), "{ended:#?}");
-    assert!(last.contains("no more; y: 127.0.0.1:"), "{ended:#?}");
+    assert!(last.starts_with("error: 4000 of 4000 files not received"), "{last}");
+}
+
+#[test]
+fn a_file_is_got_also_if_its_server_cannot_list() {
+    // The request was rejected, a name is invalid, the disk failed.
+    for (code, may_succeed_later) in [(1, false), (8, false), (10, true)] {
+        let answer = move |connection: &mut HostileConnection, frame: ClientFrame| {
+            match (frame.kind, &frame.rest[..]) {
+                (LIST, _) => connection.abort(frame.id, code, "no list"),
+                (GET, b"y") => connection.abort(frame.id, 7, "no y"),
+                _ => give_empty(connection, &frame, "x"),
+            }
+            true
+        };
+        let (got, names) = run_against(&["get", "x", "--retry=0"], answer);
+        assert_eq!(got.expect(0).stderr, "", "code {code}");
+        assert_eq!(names, ["own", "x"]);
+        let (got, _) = run_against(&["get", "y", "--retry=0"], answer);
+        let got = got.expect(1);
+        expect_texts(
+            &got,
+            &[
+                "not received: y: the peer reports: no such file: no y; cannot list the files of ",
+                "no list\n",
+            ],
+        );
+        let has_advice = got.stderr.ends_with("run the same command again to resume\n");
+        assert_eq!(has_advice, may_succeed_later, "code {code}: {got:#?}");
+    }
+}
+
+#[test]
+fn a_run_that_is_cut_short_also_names_the_failures_before() {
+    let answer = |connection: &mut HostileConnection, frame: ClientFrame| {
+        match (frame.kind, &frame.rest[..]) {
+            (LIST, after) if after.ends_with(b"a") => connection.abort(frame.id, 1, "no more"),
+            (LIST, _) => {
+                let page = [Listed::file("d/\u{1b}", 1), Listed::file("d/a", 1)];
+                connection.list_page(frame.id, true, &page);
+            }
+            _ => return false,
+        }
+        true
+    };
+    for what in ["--all", "d"] {
+        let (ended, _) = run_against(&["get", what, "--retry=0"], answer);
+        expect_texts(
+            &ended.expect(1),
+            &[
+                "cannot list the files of 127.0.0.1:",
+                "no more",
+                "1 invalid name in the list was left out: d/\\u{1b}\n",
+                "error: lost the connection to 127.0.0.1:",
+                "not received, and the server's list was not read to its end; run the same command",
+            ],
+        );
+    }
 }
 
 #[test]
@@ -291,8 +392,9 @@ fn a_list_that_fails_for_now_is_no_reason_to_take_a_name_for_a_file() {
     };
     let (ended, _) = run_against(&["get", "d", "--retry=0"], answer);
     let ended = ended.expect(1);
-    assert!(ended.stderr.starts_with("error: d: 127.0.0.1:"), "{ended:#?}");
-    assert!(ended.stderr.contains("does not list its files: the peer reports: busy"), "{ended:#?}");
+    let expected = "not received: d: cannot list the files of 127.0.0.1:";
+    assert!(ended.stderr.starts_with(expected), "{ended:#?}");
+    expect_texts(&ended, &[": the peer reports: busy", "run the same command again to resume\n"]);
 }
 
 /// The codes that PROTOCOL.md marks as `later`.
@@ -320,7 +422,8 @@ fn a_failure_that_may_be_gone_later_has_the_advice_to_run_again() {
         };
         let (ended, _) = run_against(&["get", "--all", "--retry=0"], answer);
         let ended = ended.expect(1);
-        assert!(ended.stderr.starts_with("error: 127.0.0.1:"), "code {code}: {ended:#?}");
+        let expected = "error: cannot list the files of 127.0.0.1:";
+        assert!(ended.stderr.starts_with(expected), "code {code}: {ended:#?}");
         let has_advice = ended.stderr.ends_with("run the same command again to resume\n");
         assert_eq!(has_advice, LATER_CODES.contains(&code), "code {code}: {ended:#?}");
     }

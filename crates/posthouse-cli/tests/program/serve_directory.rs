@@ -43,8 +43,8 @@ fn a_server_can_only_give_or_only_take() {
     fixture.here.write("a", "a");
     fixture.here.write("inbox/b", "b");
     fixture.send(&["a"]).expect(0);
-    fixture.list(&[]).expect(1).expect_stderr(&["does not list", "offers no downloads"]);
-    fixture.get(&["--all"]).expect(1).expect_stderr(&["does not list"]);
+    fixture.list(&[]).expect(1).expect_stderr(&["cannot list the files of", "offers no downloads"]);
+    fixture.get(&["--all"]).expect(1).expect_stderr(&["cannot list the files of"]);
     let got = fixture.get(&["b"]).expect(1);
     assert!(got.stderr.starts_with("not received: b: "), "{got:#?}");
     assert!(!fixture.here.join("b").exists());
@@ -77,7 +77,7 @@ fn a_server_without_a_directory_says_so_and_nothing_is_tried_again() {
     assert!(sent.stderr.contains("rejected: files are not accepted here"), "{sent:#?}");
     run(["list", &address])
         .expect(1)
-        .expect_stderr(&["does not list", "listings are not available here"]);
+        .expect_stderr(&["cannot list the files of", "listings are not available here"]);
 }
 
 #[test]

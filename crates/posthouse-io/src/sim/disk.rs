@@ -116,6 +116,11 @@ impl Disk {
         self.world().disks[self.number].open_files()
     }
 
+    /// Returns the number of parts that operations have removed so far to free space.
+    pub fn freed_parts(&self) -> u64 {
+        self.world().disks[self.number].freed_parts
+    }
+
     /// Removes a file. Returns false if there is none. Open handles keep the content.
     pub fn remove(&self, path: &str) -> bool {
         self.noted(3, 0).disks[self.number].take_away(path)

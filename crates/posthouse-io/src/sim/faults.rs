@@ -72,6 +72,8 @@ pub struct Faults {
     /// The chance that a file operation fails with `Disk` and changes nothing. A failed
     /// publication, however, may have given the final name, which a crash can still remove.
     pub disk_fails_ppm: u32,
+    /// The chance that the lane prefers to send a part of a file by itself, without a read.
+    pub sendfile_ppm: u32,
     /// The chance that the read of a file within a send fails. The send is padded, and its
     /// completion reports it.
     pub sendfile_fails_ppm: u32,
@@ -118,6 +120,7 @@ impl Faults {
             write_short_ppm: 0,
             disk_full_ppm: 0,
             disk_fails_ppm: 0,
+            sendfile_ppm: 500_000,
             sendfile_fails_ppm: 0,
             wake_spurious_ppm: 0,
             wake_late_ppm: 0,

@@ -78,7 +78,9 @@ impl LaneOps for SimLane {
     }
 
     fn prefers_sendfile(&mut self, _: usize) -> bool {
-        self.enter().random.chance(500_000)
+        let mut world = self.enter();
+        let ppm = world.faults.sendfile_ppm;
+        world.random.chance(ppm)
     }
 
     fn submit(&mut self, tag: Tag, op: Op) {

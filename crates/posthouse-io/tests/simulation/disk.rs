@@ -234,6 +234,7 @@ fn parts_give_way_that_are_not_locked_the_oldest_first() {
     assert_eq!(disk_fixture.free_parts(18, 0), Err(Failure::NoSpace), "all parts hold 17 bytes");
     assert_eq!(disk_fixture.free_parts(0, 5), Err(Failure::NoSpace), "there are 4 parts");
     assert_eq!(disk_fixture.part_names(), ["a", "b", "d", "held"], "none goes in vain");
+    assert_eq!(disk_fixture.disk.freed_parts(), 0);
     assert_eq!(disk_fixture.free_parts(4, 1), Ok(4));
     assert_eq!(disk_fixture.part_names(), ["a", "d", "held"]);
     assert_eq!(disk_fixture.free_parts(0, 2), Ok(2));
@@ -242,6 +243,7 @@ fn parts_give_way_that_are_not_locked_the_oldest_first() {
     // More than nobody holds: the holder keeps its part.
     assert_eq!(disk_fixture.free_parts(6, 0), Err(Failure::NoSpace));
     assert_eq!(disk_fixture.part_names(), ["held"]);
+    assert_eq!(disk_fixture.disk.freed_parts(), 4);
     drop(held);
     assert_eq!(disk_fixture.free_parts(1, 0), Ok(1));
     assert_eq!(disk_fixture.disk.files(), ["file"]);

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use posthouse_io::{Cancel, Error, Failure, Op, Socket};
 
+use super::Pauses;
 use super::phase::{Ending, Farewell, Joining, Report};
 use super::{ColdState, Connection, Context, Phase, Strand};
 use crate::admissions::Ended;
@@ -26,7 +27,9 @@ impl Connection {
         {
             let failed = matches!(end, super::input::End::Failed(_));
             let stopped = !self.strand.takes_messages();
-            if self.input.held_chunks() == 0 && !self.strand.paused || failed && stopped {
+            if self.input.held_chunks() == 0 && !self.strand.pauses.contains(Pauses::HANDLER)
+                || failed && stopped
+            {
                 self.on_end_delivered(cx, end);
             }
         }

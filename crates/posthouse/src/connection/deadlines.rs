@@ -56,6 +56,7 @@ impl Connection {
             requests,
             tasks,
             strand.transfers_deadline().filter(|_| live && strand.takes_messages()),
+            strand.transfers_continue_at().filter(|_| strand.is_open()),
             strand.sign_of_life_at().filter(|_| strand.is_open()),
         ]
         .into_iter()
@@ -84,9 +85,7 @@ impl Connection {
         }
         self.strand.armed = std::mem::replace(&mut self.strand.armed_before, Duration::MAX);
         self.strand.retry_at.take_if(|at| *at <= cx.now);
-        if let Some(cold) = &mut self.strand.cold {
-            cold.paused_until.take_if(|at| *at <= cx.now);
-        }
+        self.strand.end_pause(cx.now);
         if self.strand.phase.until().is_some_and(|at| at <= cx.now) {
             self.on_phase_deadline(cx);
         }
@@ -100,6 +99,7 @@ impl Connection {
             if self.strand.takes_messages() {
                 self.strand.expire_transfers(cx);
             }
+            self.strand.check_use(cx);
             self.strand.show_signs_of_life(cx);
         }
     }

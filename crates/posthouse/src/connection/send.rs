@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use posthouse_io::{Gather, Op, Outcome as IoOutcome};
 
+use super::Pauses;
 use super::output::FreeList;
 use super::{Connection, Context, Phase, Strand};
 use crate::close::Close;
@@ -63,7 +64,7 @@ impl Connection {
         let refused = strand.publish(cx);
         let low = cx.shared.tuning.queue_low_bytes;
         let is_low = strand.output.message_bytes() <= low && strand.replies < MAX_REPLIES;
-        if !(strand.over_high || refused) || !is_low || strand.is_paced() {
+        if !(strand.over_high || refused) || !is_low {
             return false;
         }
         strand.over_high = false;
@@ -242,14 +243,19 @@ impl Strand {
             return;
         }
         if let Some(until) = cx.shared.pace.count(cx.shared.prefix_of(peer), units, cx.now) {
-            cx.shared.stats.rejection_pauses.add(u64::from(!self.over_high));
-            self.over_high = true;
+            cx.shared.stats.rejection_pauses.add(u64::from(!self.pauses.contains(Pauses::PACE)));
+            self.pauses.insert(Pauses::PACE);
             self.cold().paused_until = Some(until);
         }
     }
 
-    fn is_paced(&self) -> bool {
-        self.cold.as_ref().is_some_and(|cold| cold.paused_until.is_some())
+    /// Ends the pause because of too much work, when its time is over.
+    pub(super) fn end_pause(&mut self, now: Duration) {
+        if let Some(cold) = &mut self.cold
+            && cold.paused_until.take_if(|at| *at <= now).is_some()
+        {
+            self.pauses.remove(Pauses::PACE);
+        }
     }
 
     /// Handles a queue over its high mark. An accepted peer is not read then. A connecting side
@@ -290,9 +296,22 @@ impl Strand {
         self.submit(cx, Operation::Send, 0, Op::Send(socket, gather));
     }
 
-    /// Returns whether the send queue has passed its high mark and has not come below the low one.
+    /// Returns whether the send queue has passed its high mark, or has too many unread replies, and
+    /// has not come below the low mark.
     pub(crate) fn is_over_high(&self) -> bool {
         self.over_high
+    }
+
+    /// Returns whether the frames of the peer are handled, or are not because of the peer: it does
+    /// not read, or its address causes too much work.
+    pub(crate) fn reads_transfers(&self) -> bool {
+        !self.pauses.contains(Pauses::HANDLER)
+    }
+
+    /// Returns whether the peer gets no listings now: it reads none, or its address has caused too
+    /// much work.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.over_high || self.pauses.contains(Pauses::PACE)
     }
 
     /// Seals the next send: records if the connection has a record layer, otherwise the whole queue

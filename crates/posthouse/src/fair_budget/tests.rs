@@ -189,19 +189,38 @@ fn a_prefix_that_was_granted_and_waits_again_has_one_turn() {
 fn whoever_holds_something_knows_of_the_turns_of_others() {
     let it = Fixture::new(400);
     let held = it.taken(A, 1, 100);
-    let _other = it.taken(B, 2, 100);
-    assert_eq!(held.grants_awaited(), None, "nobody waits");
-    let sibling = it.waiting(A, 3, 10);
-    assert_eq!((held.grants_awaited(), sibling.grants_awaited()), (Some(0), None));
-    drop(sibling);
+    let mut other = it.taken(B, 2, 100);
+    let nobody = GrantsAwaited::default();
+    assert_eq!(held.grants_awaited(), nobody);
     let more: Vec<Lease> = [C, "192.0.2.4"].iter().map(|ip| it.taken(ip, 4, 100)).collect();
-    let _waits = it.waiting("192.0.2.5", 5, 50);
+    let waits = it.waiting("192.0.2.5", 5, 50);
+    assert_eq!(waits.grants_awaited(), nobody, "it holds nothing");
     let _next = it.waiting("192.0.2.6", 6, 60);
-    assert_eq!(held.grants_awaited(), Some(0));
+    let before = held.grants_awaited();
+    assert!(held.grants_awaited().stands_still_since(before));
+    assert!(!before.stands_still_since(nobody), "the wait has just begun");
+    other.shrink_to(40);
+    assert_eq!(it.notified(), [5]);
+    assert!(!held.grants_awaited().stands_still_since(before), "one has had its turn");
     drop(more);
-    assert_eq!(held.grants_awaited(), None, "all have got their turn");
-    let _last = it.waiting(A, 7, 1);
-    assert_eq!(held.grants_awaited(), Some(2));
+    assert_eq!((it.notified(), held.grants_awaited()), (vec![6], nobody));
+}
+
+/// Those that wait for the share of their own prefix do not take part in the turns.
+#[test]
+fn the_turns_of_other_prefixes_do_not_help_those_that_wait_for_a_share() {
+    let it = Fixture::new(400);
+    let mut held = it.taken(A, 1, 60);
+    let _sibling = it.waiting(A, 2, 50);
+    let mut rest: Vec<Lease> = [B, C, "192.0.2.4"].iter().map(|ip| it.taken(ip, 3, 100)).collect();
+    let _other = it.waiting("192.0.2.5", 5, 50);
+    let before = held.grants_awaited();
+    rest.pop();
+    assert_eq!(it.notified(), [5]);
+    assert!(held.grants_awaited().stands_still_since(before), "the sibling still waits");
+    held.shrink_to(20);
+    assert_eq!(it.notified(), [2]);
+    assert!(!held.grants_awaited().stands_still_since(before));
 }
 
 #[test]

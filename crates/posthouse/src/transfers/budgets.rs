@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 
 use crate::address_prefix::AddressPrefix;
-use crate::fair_budget::{FairBudget, Lease};
+use crate::fair_budget::{FairBudget, GrantsAwaited, Lease};
 use crate::id::PeerId;
 use crate::mailbox::PeerPost;
 use crate::shared::Shared;
@@ -100,9 +100,9 @@ impl TransferLeases {
         has_some.then(|| amount(Resource::Reads) + amount(Resource::Windows))
     }
 
-    /// Returns, for each resource of which the connection has a part for which others wait, the
-    /// number of grants to all connections so far.
-    pub(crate) fn grants_awaited(&self) -> [Option<u64>; 4] {
+    /// Returns, for each resource of which the connection has a part, the grants for which others
+    /// wait.
+    pub(crate) fn grants_awaited(&self) -> [GrantsAwaited; 4] {
         self.0.each_ref().map(|account| account.lease.grants_awaited())
     }
 

@@ -43,6 +43,7 @@ use crate::transfer::{
 
 use table::TransferState;
 pub(crate) use table::Transfers;
+pub(crate) use walking::WalkKind;
 
 /// The task that gets the entries of a listing, or the error.
 pub(crate) type ListTask =
@@ -117,6 +118,13 @@ impl Strand {
         self.run_waiting(cx);
     }
 
+    /// Returns the next time at which this side does something for transfers whether or not it
+    /// reads from the peer: a walk that may begin, or a check of what the transfers hold.
+    pub(crate) fn transfers_continue_at(&self) -> Option<Duration> {
+        let transfers = self.cold.as_ref()?.transfers.as_ref()?;
+        transfers.walks.waits_until().into_iter().chain(transfers.use_check.next).min()
+    }
+
     /// Returns the time at which a transfer, or a request, expires.
     pub(crate) fn transfers_deadline(&self) -> Option<Duration> {
         let transfers = self.cold.as_ref()?.transfers.as_ref()?;
@@ -189,7 +197,9 @@ impl Strand {
 
     fn refuse(&mut self, cx: &mut Context<'_>, id: u32, code: u16, text: &str) {
         self.send_frame(cx, TransferFrame::Abort { id, code, text: text.as_bytes() });
-        self.count_reply(cx, REJECTION);
+        // What this side began is not the peer's doing.
+        let units = if self.session.is_local_transfer(id) { 0 } else { REJECTION };
+        self.count_reply(cx, units);
     }
 
     /// Reports the end of a transfer to the handler.

@@ -1,12 +1,14 @@
-//! The walks of directories: lists, and counts for quotas.
+//! The walks of directories: lists, counts for quotas, and removals of parts to make room.
 //!
 //! A walk takes the longer, the more files a directory has, while a peer asks for it with a few
-//! bytes. So walks are shared. At most one walk of a directory runs at a time; the connections that
-//! need another one wait for their turn, fairly by address prefix. The result of a walk serves all
-//! requests that arrived before it began, and those of a time that is proportional to its duration.
-//! What this endpoint has published since then is never missing from a list: while files arrive, a
-//! list needs a new walk, which does not begin before as much time has passed as the last one took.
-//! So however many peers ask, lists take half of one thread at most.
+//! bytes. So walks are shared. At most one walk of a directory for lists runs at a time, and one
+//! for offers; the connections that need another one wait for their turn, fairly by address prefix.
+//! The result of a walk serves all requests that arrived before it began, and those of a time that
+//! is proportional to its duration. A list never lacks a file that this endpoint published before
+//! the request. While files arrive, a list therefore needs a new walk, which begins only after as
+//! much time as the last one took, at most [`MAX_AGE`]. Lists of a directory thus take half of one
+//! thread at most, whatever the number of peers that ask, unless a walk takes longer than that
+//! maximum.
 
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use crate::fair_budget::FairBudget;
 use crate::mailbox::{PeerPost, Post};
 use crate::shared::Shared;
 use crate::sync::{Arc, Mutex, Weak, lock};
+use crate::transfers::driver::WalkKind;
 
 /// The time for which the result of a walk is used, in durations of that walk.
 const AGE_IN_WALKS: u32 = 10;
@@ -51,8 +54,8 @@ struct State {
 /// A directory that peers list, or fill.
 struct Walked {
     directory: Weak<Inner>,
-    /// The place for the one walk that runs.
-    place: Arc<FairBudget>,
+    /// The places for the one walk for an offer and the one for a list that run.
+    places: [Arc<FairBudget>; 2],
     snapshot: Option<Arc<Snapshot>>,
     /// True exactly when a walk from the beginning was last cut short by the bound of its memory.
     is_large: bool,
@@ -171,9 +174,9 @@ impl Walks {
         drop(dropped);
     }
 
-    /// Returns the place for the walk of a directory. Its budget is one.
-    pub(crate) fn place(&self, directory: &Directory) -> Arc<FairBudget> {
-        lock(&self.state).walked(directory, &self.shared).place.clone()
+    /// Returns the place for the walk of a directory for this purpose. Its budget is one.
+    pub(crate) fn place(&self, directory: &Directory, kind: WalkKind) -> Arc<FairBudget> {
+        lock(&self.state).walked(directory, &self.shared).places[kind as usize].clone()
     }
 
     // ---- lists ----
@@ -197,6 +200,11 @@ impl Walks {
         let state = lock(&self.state);
         let last = state.find(directory).and_then(|walked| walked.listed);
         last.map_or(Duration::ZERO, |last| last.ended + last.duration().min(MAX_AGE))
+    }
+
+    /// Notes a walk for a list that failed.
+    pub(crate) fn note_list(&self, directory: &Directory, time: WalkTime) {
+        lock(&self.state).walked(directory, &self.shared).listed = Some(time);
     }
 
     /// Reserves memory for a walk that is to find the files after a name. Returns the name after
@@ -308,7 +316,7 @@ impl State {
         let at = found.unwrap_or_else(|| {
             // Those that the program has dropped go with their snapshots.
             self.directories.retain(|it| it.snapshot.is_some() || it.directory.strong_count() > 0);
-            self.directories.push(Walked::new(directory, shared.clone()));
+            self.directories.push(Walked::new(directory, shared));
             self.directories.len() - 1
         });
         &mut self.directories[at]
@@ -330,17 +338,20 @@ impl State {
 }
 
 impl Walked {
-    fn new(directory: &Directory, shared: Weak<Shared>) -> Self {
-        let place = FairBudget::new(1, move |peer| {
-            if let Some(shared) = shared.upgrade() {
-                // It fails only if the connection has ended; then it gives up its turn.
-                let _ = shared.post_bounded(peer, PeerPost::WalkGranted);
-            }
+    fn new(directory: &Directory, shared: &Weak<Shared>) -> Self {
+        let places = [WalkKind::Offer, WalkKind::List].map(|_| {
+            let shared = shared.clone();
+            FairBudget::new(1, move |peer| {
+                if let Some(shared) = shared.upgrade() {
+                    // It fails only if the connection has ended; then it gives up its turn.
+                    let _ = shared.post_bounded(peer, PeerPost::WalkGranted);
+                }
+            })
         });
         let directory = Arc::downgrade(&directory.inner);
         Self {
             directory,
-            place,
+            places,
             snapshot: None,
             is_large: false,
             listed: None,

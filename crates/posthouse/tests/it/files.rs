@@ -20,6 +20,7 @@ mod odd_frames;
 mod pace;
 mod resuming;
 mod sending;
+mod slow_holders;
 mod unaccepted;
 mod unread;
 mod walks;

@@ -1,6 +1,6 @@
 //! The checks at the end of a transfer and of a connection, against the disks and the other side.
 
-use super::{Actor, Agreed, Coming, Inner, Reported, Want};
+use super::{AcceptedKind, Actor, Agreed, Coming, Inner, Reported, Want};
 use crate::files::SERVER_PLACE;
 use crate::ledger::{Side, was_not_reading};
 use posthouse::{
@@ -74,16 +74,19 @@ impl Inner {
         &mut self,
         actor: Actor,
         transfer: &FinishedTransfer,
-        is_directory: bool,
+        kind: AcceptedKind,
     ) -> Result<(), String> {
         let Ok(hash) = transfer.result() else { return Ok(()) };
         let receiver = if transfer.is_incoming() { Some(actor.place) } else { actor.other };
         let Some(place) = receiver else { return Ok(()) };
         let path = self.disks.path_of(place, transfer.name());
-        let bytes = if is_directory {
-            self.disks.promise_directory(place, path, hash)?
-        } else {
-            self.disks.promise(place, path, hash)?
+        let disks = &mut self.disks;
+        let bytes = match kind {
+            AcceptedKind::File => disks.promise(place, path, hash)?,
+            AcceptedKind::Directory => disks.promise_directory(place, path, hash)?,
+            AcceptedKind::Either => disks
+                .promise_directory(place, path.clone(), hash)
+                .or_else(|_| disks.promise(place, path, hash))?,
         };
         let progress = transfer.handle();
         if progress.size() != Some(bytes) || progress.transferred_bytes() != bytes {
@@ -106,7 +109,7 @@ impl Inner {
         // Two transfers of the same name on one connection cannot be distinguished.
         let (Some(agreed), None) = (same.next(), same.next()) else { return Ok(()) };
         let Some(coming) = &agreed.coming else { return Ok(()) };
-        let Coming { path, held, ever, crashes, changes, alone, size, .. } = coming;
+        let Coming { path, held, ever, crashes, freed_parts, changes, alone, size, .. } = coming;
         let others = self.receivers.get(&(actor.place, path.clone())).map(|them| them.ever);
         let is_same =
             self.disks.crashes(actor.place) == *crashes && self.disks.changes(path) == *changes;
@@ -116,7 +119,7 @@ impl Inner {
         let content = self.disks.disk(actor.place).read(path).unwrap_or_default();
         let from = transfer.handle().resumed_from();
         // Another offer may have made room with the part before it was opened.
-        let may_be_removed = self.disks.may_remove_parts(actor.place);
+        let may_be_removed = self.disks.freed_parts(actor.place) > *freed_parts;
         let right = if content.starts_with(held) {
             from >= held.len() as u64 || from == 0 && may_be_removed
         } else {

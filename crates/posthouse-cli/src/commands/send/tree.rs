@@ -32,7 +32,7 @@ impl Root {
             Names::Under(prefix) => format!("{prefix}/{path}").into(),
             Names::Only(name) => name.as_str().into(),
         };
-        FileJob { directory: self.directory.clone(), path: path.into(), name }
+        FileJob { directory: self.directory.clone(), path: path.into(), name, not_listed: None }
     }
 }
 

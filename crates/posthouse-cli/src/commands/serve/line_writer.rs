@@ -142,6 +142,8 @@ mod tests {
 
     use super::*;
 
+    const TEST_TIMEOUT: Duration = Duration::from_mins(1);
+
     /// A writer that keeps its bytes for a test.
     #[derive(Clone, Default)]
     struct KeptBytes(Arc<Mutex<Vec<u8>>>);
@@ -209,14 +211,22 @@ mod tests {
     }
 
     #[test]
-    fn finish_does_not_wait_for_a_writer_that_makes_no_progress() {
-        let (lines, _writer) = channel(limit());
-        for number in 0..MAX_QUEUED_LINES {
-            lines.send(LineKind::Received, format!("{number}"));
+    fn finish_gives_up_on_a_writer_that_makes_no_progress() {
+        // The queue has no place for the end, or the end is in it.
+        for queued in [MAX_QUEUED_LINES, 1] {
+            let (lines, _writer) = channel(limit());
+            for number in 0..queued {
+                lines.send(LineKind::Received, format!("{number}"));
+            }
+            let (done_sender, done) = sync_channel(1);
+            let start = Instant::now();
+            thread::spawn(move || {
+                lines.finish();
+                done_sender.send(start.elapsed()).unwrap();
+            });
+            let waited = done.recv_timeout(TEST_TIMEOUT).expect("finish still waits");
+            assert!(waited >= FINISH_TIMEOUT, "{waited:?}");
         }
-        let start = Instant::now();
-        lines.finish();
-        assert!(start.elapsed() >= FINISH_TIMEOUT);
     }
 
     #[test]

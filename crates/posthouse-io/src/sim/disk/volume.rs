@@ -36,6 +36,8 @@ pub(crate) struct Volume {
     names: Names,
     files: BTreeMap<Inode, FileData>,
     open: BTreeMap<u64, OpenFile>,
+    /// The number of parts that were ever removed to free space.
+    pub(super) freed_parts: u64,
     /// The last number given to a file or to an open file.
     last: u64,
 }
@@ -111,6 +113,7 @@ impl Volume {
             names: Names::default(),
             files: BTreeMap::new(),
             open: BTreeMap::new(),
+            freed_parts: 0,
             last: 0,
         }
     }

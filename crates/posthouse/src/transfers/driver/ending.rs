@@ -72,7 +72,7 @@ impl Strand {
         let last_activity = self.transfers().last_activity;
         let idle_timeout = self.transfer_timeout();
         // A peer that sends frames of transfers need not say that it works on each request.
-        if last_activity + idle_timeout <= now {
+        if self.transfers().unheard_until(idle_timeout) <= now {
             self.expire_requests(cx);
         }
         while let Some((id, _)) =
@@ -91,7 +91,6 @@ impl Strand {
             self.transfers().sending(slot).sender.close_idle();
             self.run_sender(cx, slot);
         }
-        self.check_use(cx);
         self.run_waiting(cx);
     }
 
@@ -142,9 +141,16 @@ impl Strand {
         }
     }
 
-    /// Counts the work for a transfer that the peer began and that has failed.
-    pub(super) fn count_failed(&mut self, cx: &Context<'_>, slot: u8, has_failed: bool) {
-        if has_failed && self.transfers().transfer(slot).begun_by == Side::Peer {
+    /// Counts the work for a transfer that the peer began and that has failed, unless this side,
+    /// its disk or the line is the cause.
+    pub(super) fn count_failed(&mut self, cx: &Context<'_>, slot: u8, error: &TransferError) {
+        use TransferErrorKind as Kind;
+        let is_local = !error.is_by_peer()
+            && matches!(
+                error.kind(),
+                Kind::Disconnected | Kind::Cancelled | Kind::Disk | Kind::NoSpace
+            );
+        if !is_local && self.transfers().transfer(slot).begun_by == Side::Peer {
             self.count_work(cx, FAILED_TRANSFER);
         }
     }

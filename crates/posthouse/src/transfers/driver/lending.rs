@@ -13,7 +13,7 @@ impl Transfers {
     }
 
     /// Returns the amount that the queued chunk holds beside its transfer.
-    fn in_queue(&self, resource: Resource) -> u64 {
+    pub(super) fn in_queue(&self, resource: Resource) -> u64 {
         match resource {
             Resource::Reads if !self.last_chunk.has_file => self.last_chunk.bytes,
             // The transfer has ended, and its chunk still has the file open.
@@ -66,9 +66,11 @@ impl Strand {
             let leases = TransferLeases::new(&cx.shared.file_budgets, prefix, self.id);
             self.transfers().leases = Some(Box::new(leases));
         }
-        self.begin_use_check(cx);
         let account = self.transfers().account(resource);
-        account.is_none_or(|(account, in_use)| account.request(slot, amount as u64, in_use))
+        let is_lent =
+            account.is_none_or(|(account, in_use)| account.request(slot, amount as u64, in_use));
+        self.transfers().note_leases(cx.now);
+        is_lent
     }
 
     /// Lends what was granted to the transfers that waited for it.
@@ -79,6 +81,8 @@ impl Strand {
         if let Some((account, _)) = self.transfers().account(resource) {
             account.collect();
         }
+        // The queue moves, so the time to use what it has begins anew.
+        self.transfers().renew_use_check(cx.now);
         while let Some((account, in_use)) = self.transfers().account(resource)
             && let Some(slot) = account.next_granted(in_use)
         {
@@ -94,6 +98,7 @@ impl Strand {
                 account.settle(in_use);
             }
         }
+        self.transfers().end_use_check();
     }
 
     /// Lends to a transfer, which may have ended meanwhile.

@@ -351,12 +351,14 @@ impl Strand {
             ReceiverEvent::Moved(bytes) => progress.set_moved(bytes),
             ReceiverEvent::ResumedFrom(bytes) => progress.set_resumed_from(bytes),
             ReceiverEvent::Ended { result, tell } => {
-                self.count_failed(cx, slot, result.is_err());
                 let id = self.transfers().withdraw(slot);
                 let result = result.map_err(|failure| {
                     let failure = self.refuse_replacement(slot, failure);
                     self.say_end(cx, id, failure, tell)
                 });
+                if let Err(error) = &result {
+                    self.count_failed(cx, slot, error);
+                }
                 self.notify(cx, progress, result);
                 // A walk that has not begun is not needed any more.
                 let forgotten = self.transfers().walks.forget(slot);

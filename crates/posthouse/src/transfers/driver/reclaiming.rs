@@ -2,15 +2,19 @@
 //!
 //! A peer that sends, or takes, a byte now and then keeps its transfers for as long as it likes: a
 //! line may be slow. But a few such peers, each from an address of its own, could hold a budget for
-//! ever. So whoever holds a part of it must use that part in time if others wait and none of them
-//! gets its turn.
+//! ever. Therefore a connection that holds a part of it must use that part in time if others wait
+//! and none of them gets its turn. The time begins with a grant, and again when the connection has
+//! used enough.
 
 use std::time::Duration;
 
 use posthouse_wire::Tell;
 
 use super::table::{TransferState, Transfers};
+use crate::close::Close;
 use crate::connection::{Context, Strand};
+use crate::disconnect::{DisconnectKind, DisconnectReason};
+use crate::fair_budget::GrantsAwaited;
 use crate::transfer::{TransferError, TransferErrorKind};
 use crate::transfers::budgets::Resource;
 
@@ -27,12 +31,16 @@ pub(super) struct UseCheck {
     /// The number of bytes that the connection had moved when the time to use it began.
     moved_bytes: u64,
     /// The grants at the last check of a peer that was too slow.
-    grants: [Option<u64>; 4],
-    /// The time of the next check, while the transfers hold anything.
+    grants: [GrantsAwaited; 4],
+    /// The time of the next check; `None` exactly while the transfers hold nothing.
     pub(super) next: Option<Duration>,
 }
 
 impl Transfers {
+    fn holds_any(&self) -> bool {
+        self.leases.as_ref().is_some_and(|leases| leases.held_bytes().is_some())
+    }
+
     /// Returns whether the peer has moved fewer bytes than its transfers hold.
     fn is_slow(&self) -> bool {
         let held = self.leases.as_ref().and_then(|leases| leases.held_bytes());
@@ -40,67 +48,100 @@ impl Transfers {
         held.is_some_and(|held| moved < held.max(MIN_USED_BYTES))
     }
 
-    /// Returns the grants for which others wait, as of now.
-    fn grants_awaited(&self) -> [Option<u64>; 4] {
-        self.leases.as_ref().map_or([None; 4], |leases| leases.grants_awaited())
+    /// Starts the time to use what the transfers hold, if they held nothing before.
+    pub(super) fn note_leases(&mut self, now: Duration) {
+        if self.use_check.next.is_none() {
+            self.renew_use_check(now);
+        }
     }
 
     /// Starts the time to use what the transfers hold.
-    fn renew_use_check(&mut self, now: Duration) {
-        let holds_any = self.leases.as_ref().is_some_and(|it| it.held_bytes().is_some());
-        let next = holds_any.then_some(now + USE_TIME);
-        self.use_check = UseCheck { moved_bytes: self.moved_bytes, grants: [None; 4], next };
+    pub(super) fn renew_use_check(&mut self, now: Duration) {
+        let next = self.holds_any().then_some(now + USE_TIME);
+        let grants = [GrantsAwaited::default(); 4];
+        self.use_check = UseCheck { moved_bytes: self.moved_bytes, grants, next };
+    }
+
+    /// Ends the check if the transfers hold nothing any more.
+    pub(super) fn end_use_check(&mut self) {
+        if !self.holds_any() {
+            self.use_check.next = None;
+        }
     }
 }
 
 impl Strand {
-    /// Starts the time for the peer to use what its transfers get, if they had nothing before.
-    pub(super) fn begin_use_check(&mut self, cx: &Context<'_>) {
-        let transfers = self.transfers();
-        if transfers.use_check.next.is_none() {
-            transfers.renew_use_check(cx.now);
-            transfers.use_check.next = Some(cx.now + USE_TIME);
-        }
-    }
-
     /// Ends transfers that hold what others wait for, if the peer has not used it in time.
-    pub(super) fn check_use(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn check_use(&mut self, cx: &mut Context<'_>) {
+        if !self.has_transfers() {
+            return;
+        }
         let transfers = self.transfers();
         if transfers.use_check.next.is_none_or(|at| at > cx.now) {
             return;
         }
-        let awaited = transfers.grants_awaited();
-        if !transfers.is_slow() || awaited == [None; 4] {
+        let awaited = transfers
+            .leases
+            .as_ref()
+            .map_or_else(Default::default, |leases| leases.grants_awaited());
+        if !transfers.is_slow() || awaited == <[GrantsAwaited; 4]>::default() {
             return transfers.renew_use_check(cx.now);
         }
         let before = std::mem::replace(&mut transfers.use_check.grants, awaited);
         transfers.use_check.next = Some(cx.now + STUCK_TIME);
         let is_stuck = |resource: &Resource| {
-            let now = awaited[*resource as usize];
-            now.is_some() && now == before[*resource as usize]
+            let at = *resource as usize;
+            awaited[at].stands_still_since(before[at])
         };
         let stuck: Vec<Resource> = Resource::ALL.into_iter().filter(is_stuck).collect();
         self.end_slow_transfers(cx, &stuck);
     }
 
-    /// Ends the transfers that hold one of these resources and wait for the peer. One that waits
-    /// for this side is not slow because of its peer.
+    /// Ends the transfers that hold one of these resources and wait for the peer. If none does, and
+    /// the last chunk of an ended one holds it, the connection ends: a queued chunk cannot be
+    /// withdrawn.
     fn end_slow_transfers(&mut self, cx: &mut Context<'_>, stuck: &[Resource]) {
-        let is_unread = self.output.queued_bytes() > 0;
-        let is_slow = |state: &TransferState| {
-            let waits_for_peer = match state {
-                TransferState::Sending(sending) if sending.sender.is_ended() => false,
-                TransferState::Sending(sending) => is_unread || !sending.sender.is_awaited(),
-                TransferState::Receiving(receiving) => receiving.receiver.awaits_sender(),
-                TransferState::Listing(_) | TransferState::Orphaned => false,
-            };
-            waits_for_peer && stuck.iter().any(|resource| state.holds(*resource) > 0)
-        };
-        while let Some(slot) = self.transfers().slot_of(is_slow) {
+        let mut has_ended = false;
+        while let Some(slot) = self.slow_slot(stuck) {
             let text = "others wait for the memory or open file of this transfer, which is slow";
             let busy = TransferError::here(TransferErrorKind::Busy, text);
             self.end_transfer(cx, slot, busy, Tell::Peer);
+            has_ended = true;
         }
         self.settle_leases();
+        let transfers = self.transfers();
+        let is_in_chunk = transfers.slot_of_last_chunk().is_none()
+            && stuck.iter().any(|resource| transfers.in_queue(*resource) > 0);
+        if has_ended || !is_in_chunk {
+            return;
+        }
+        let text = "it took its file too slowly while others waited";
+        let reason = DisconnectReason::new(DisconnectKind::TooSlow, text);
+        self.close(cx, Close::abort(), reason);
+    }
+
+    /// Returns the slot of a transfer that holds one of these resources and waits for the peer. A
+    /// transfer that waits for this side is not slow because of its peer.
+    fn slow_slot(&mut self, stuck: &[Resource]) -> Option<u8> {
+        let is_unread = self.output.queued_bytes() > 0;
+        // What the peer has sent may wait here.
+        let is_read = self.reads_transfers();
+        let transfers = self.transfers();
+        let last_chunk = transfers.slot_of_last_chunk();
+        let waits_for_peer = |slot: u8, state: &TransferState| match state {
+            TransferState::Sending(sending) if sending.sender.is_ended() => false,
+            TransferState::Sending(sending) => {
+                let waits_in_queue = sending.sender.has_chunk() || last_chunk == Some(slot);
+                is_unread && waits_in_queue || is_read && !sending.sender.is_awaited()
+            }
+            TransferState::Receiving(receiving) => is_read && receiving.receiver.awaits_sender(),
+            TransferState::Listing(_) | TransferState::Orphaned => false,
+        };
+        let holds_any =
+            |state: &TransferState| stuck.iter().any(|resource| state.holds(*resource) > 0);
+        let mut slots = transfers.slots();
+        let slow =
+            slots.find(|(slot, it)| holds_any(&it.state) && waits_for_peer(*slot, &it.state));
+        slow.map(|(slot, _)| slot)
     }
 }

@@ -323,13 +323,15 @@ impl Strand {
             }
             SenderEvent::Ended { result, tell } => (result, tell),
         };
-        self.count_failed(cx, slot, result.is_err());
         let id = self.transfers().withdraw(slot);
         let sending = self.transfers().sending(slot);
         let progress = sending.progress.clone();
         let answers = sending.answers;
         let id = if id == 0 { answers } else { id };
         let result = result.map_err(|failure| self.say_end(cx, id, failure, tell));
+        if let Err(error) = &result {
+            self.count_failed(cx, slot, error);
+        }
         let sending = self.transfers().sending(slot);
         match &result {
             Ok(hash) => sending.keep_hash(cx, *hash),

@@ -363,9 +363,15 @@ impl Transfers {
 
     // ---- queries ----
 
+    /// Returns the time before which no request of this side expires: the peer has sent a frame of
+    /// a transfer.
+    pub(super) fn unheard_until(&self, idle_timeout: Duration) -> Duration {
+        self.last_activity + idle_timeout
+    }
+
     pub(super) fn deadline(&self, idle_timeout: Duration) -> Option<Duration> {
         let last_activity = self.last_activity;
-        let unheard_until = last_activity + idle_timeout;
+        let unheard_until = self.unheard_until(idle_timeout);
         let gets = self.gets.values().map(|get| get.until.max(unheard_until));
         let lists = self.lists.values().map(|list| list.until.max(unheard_until));
         let offers = self.offers.values().map(|offer| offer.until);
@@ -373,8 +379,8 @@ impl Transfers {
             .slots()
             .filter_map(|(_, transfer)| transfer.state.expires_at(last_activity, idle_timeout));
         let idle = self.slots().filter_map(|(_, transfer)| transfer.state.idle_file_until());
-        let ours = gets.chain(lists).chain(offers).chain(self.walks.waits_until);
-        ours.chain(expiries).chain(idle).chain(self.use_check.next).min()
+        let ours = gets.chain(lists).chain(offers);
+        ours.chain(expiries).chain(idle).min()
     }
 
     pub(super) fn in_flight(&self) -> (Vec<FileSequence>, Option<String>) {

@@ -24,12 +24,27 @@ use crate::transfers::walks::{Arrival, LastCount, Reserved, Snapshot, WalkTime};
 /// The walks of a connection.
 #[derive(Default)]
 pub(super) struct WalkQueue {
+    /// The counts and removals of parts for offers. They come first: an offer has a file open.
+    offers: Line,
+    lists: Line,
+    running: Option<Box<RunningWalk>>,
+}
+
+/// The requests of one kind, in their order.
+#[derive(Default)]
+struct Line {
     waiting: VecDeque<WalkRequest>,
     /// The place for the walk of the first request.
     place: Option<Place>,
-    running: Option<Box<RunningWalk>>,
     /// The time at which the directory of the first request may be walked again.
-    pub(super) waits_until: Option<Duration>,
+    waits_until: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WalkKind {
+    /// A count, or a removal of parts.
+    Offer,
+    List,
 }
 
 /// A request that needs a walk, or the result of another one.
@@ -67,10 +82,10 @@ struct RunningWalk {
     begun: Duration,
     /// The number of changes of the directory before the walk.
     changes: u64,
-    kind: WalkKind,
+    work: WalkWork,
 }
 
-enum WalkKind {
+enum WalkWork {
     List { start: Box<str>, memory: Reserved },
     Count { before: Amount },
     MakeRoom { missing: (u64, u64) },
@@ -82,6 +97,13 @@ fn no_room(text: &str) -> DiskError<TransferError> {
 }
 
 impl Purpose {
+    fn kind(&self) -> WalkKind {
+        match self {
+            Purpose::List { .. } => WalkKind::List,
+            Purpose::Count { .. } | Purpose::MakeRoom { .. } => WalkKind::Offer,
+        }
+    }
+
     /// Returns the number of the operation of a receiver that waits for the walk.
     pub(super) fn receiver_op(&self) -> Option<OpNumber> {
         match *self {
@@ -91,32 +113,71 @@ impl Purpose {
     }
 }
 
+impl Line {
+    /// Gives up the turn, or the place in the queue for it.
+    fn leave(&mut self) {
+        self.place = None;
+        self.waits_until = None;
+    }
+
+    /// Adds a request. A removal of parts comes before counts, which may have to wait for a time.
+    fn push(&mut self, request: WalkRequest) {
+        let is_count = |it: &WalkRequest| matches!(it.purpose, Purpose::Count { .. });
+        let before_counts = match request.purpose {
+            Purpose::MakeRoom { .. } => self.waiting.iter().position(is_count),
+            Purpose::List { .. } | Purpose::Count { .. } => None,
+        };
+        match before_counts {
+            Some(0) => {
+                self.leave();
+                self.waiting.push_front(request);
+            }
+            Some(at) => self.waiting.insert(at, request),
+            None => self.waiting.push_back(request),
+        }
+    }
+
+    /// Takes the first request. The next one has a place of its own if it needs another directory.
+    fn pop(&mut self) -> Option<WalkRequest> {
+        let request = self.waiting.pop_front()?;
+        let next = self.waiting.front();
+        if next.is_none_or(|next| !Arc::ptr_eq(&next.directory.inner, &request.directory.inner)) {
+            self.place = None;
+        }
+        Some(request)
+    }
+
+    fn forget(&mut self, slot: u8) -> Option<Purpose> {
+        let at = self.waiting.iter().position(|request| request.slot == slot)?;
+        if at == 0 {
+            self.leave();
+        }
+        self.waiting.remove(at).map(|request| request.purpose)
+    }
+}
+
 impl WalkQueue {
+    fn line(&mut self, kind: WalkKind) -> &mut Line {
+        match kind {
+            WalkKind::Offer => &mut self.offers,
+            WalkKind::List => &mut self.lists,
+        }
+    }
+
+    /// Returns the time at which the first request of a kind may begin its walk.
+    pub(super) fn waits_until(&self) -> Option<Duration> {
+        self.offers.waits_until.into_iter().chain(self.lists.waits_until).min()
+    }
+
     /// Returns whether a slot waits for a walk that has not begun.
     pub(super) fn is_waiting(&self, slot: u8) -> bool {
-        self.waiting.iter().any(|request| request.slot == slot)
+        let mut waiting = self.offers.waiting.iter().chain(&self.lists.waiting);
+        waiting.any(|request| request.slot == slot)
     }
 
     /// Forgets the request of a slot, if its walk has not begun.
     pub(super) fn forget(&mut self, slot: u8) -> Option<Purpose> {
-        let at = self.waiting.iter().position(|request| request.slot == slot)?;
-        let request = self.waiting.remove(at)?;
-        if at == 0 {
-            self.place = None;
-            self.waits_until = None;
-        }
-        Some(request.purpose)
-    }
-
-    /// Moves the first request of an offer to the front, if there is one.
-    fn pass_lists(&mut self) {
-        let is_of_offer = |request: &WalkRequest| request.purpose.receiver_op().is_some();
-        let Some(at @ 1..) = self.waiting.iter().position(is_of_offer) else { return };
-        if let Some(request) = self.waiting.remove(at) {
-            self.waiting.push_front(request);
-        }
-        self.place = None;
-        self.waits_until = None;
+        self.offers.forget(slot).or_else(|| self.lists.forget(slot))
     }
 
     /// Returns whether the walk in flight is for this slot.
@@ -141,52 +202,59 @@ impl Strand {
     ) {
         let arrival = Arrival { at: cx.now, changes: directory.changes() };
         let request = WalkRequest { slot, directory, arrival, purpose };
-        self.transfers().walks.waiting.push_back(request);
+        self.transfers().walks.line(request.purpose.kind()).push(request);
     }
 
-    /// Takes the turn that was granted.
+    /// Takes the turns that were granted.
     pub(crate) fn on_walk_granted(&mut self) {
-        if self.has_transfers()
-            && let Some(place) = &mut self.transfers().walks.place
-        {
-            place.lease.collect();
+        if self.has_transfers() {
+            let walks = &mut self.transfers().walks;
+            for place in [&mut walks.offers.place, &mut walks.lists.place].into_iter().flatten() {
+                place.lease.collect();
+            }
         }
     }
 
-    /// Answers requests, and begins the next walk if it is this connection's turn. If the peer does
-    /// not read its answers, its lists lose their turn. Its offers do not wait: they have a file
-    /// open.
+    /// Answers requests, and begins the next walk if it is this connection's turn. The lists of a
+    /// peer that is not read lose their turn, because it does not read its answers either.
     pub(super) fn run_walks(&mut self, cx: &mut Context<'_>) {
-        while self.transfers().walks.running.is_none() {
-            let is_held_up = self.is_over_high();
+        self.run_line(cx, WalkKind::Offer);
+        self.run_line(cx, WalkKind::List);
+    }
+
+    fn run_line(&mut self, cx: &mut Context<'_>, kind: WalkKind) {
+        loop {
+            let is_held_up = kind == WalkKind::List && self.is_held_up();
             let walks = &mut self.transfers().walks;
-            if is_held_up {
-                walks.pass_lists();
+            let is_walking = walks.running.is_some();
+            let line = walks.line(kind);
+            line.waits_until = None;
+            if line.waiting.is_empty() || is_held_up {
+                return line.leave();
             }
-            let next = walks.waiting.front();
-            if next.is_none_or(|next| is_held_up && next.purpose.receiver_op().is_none()) {
-                walks.place = None;
-                walks.waits_until = None;
+            if is_walking {
+                // A turn that it cannot use now is for others.
+                line.place.take_if(|place| place.lease.amount() > 0);
                 return;
             }
-            if self.answer_without_walk(cx) {
+            if self.answer_without_walk(cx, kind) {
                 continue;
             }
-            if !self.may_walk_now(cx) || !self.has_turn(cx) {
+            if !self.may_walk_now(cx, kind) {
                 return;
             }
             // Another walk may have ended before the turn came.
-            if !self.answer_without_walk(cx) {
-                self.begin_walk(cx);
+            if !self.answer_without_walk(cx, kind) {
+                self.begin_walk(cx, kind);
             }
         }
     }
 
     /// Answers the first request if that needs no further walk.
-    fn answer_without_walk(&mut self, cx: &mut Context<'_>) -> bool {
+    fn answer_without_walk(&mut self, cx: &mut Context<'_>, kind: WalkKind) -> bool {
         let walks = &cx.shared.walks;
         let Some(WalkRequest { directory, arrival, purpose, .. }) =
-            self.transfers().walks.waiting.front()
+            self.transfers().walks.line(kind).waiting.front()
         else {
             return false;
         };
@@ -195,7 +263,7 @@ impl Strand {
                 let Some(snapshot) = walks.snapshot(directory, after, *arrival, cx.now) else {
                     return false;
                 };
-                if let Some(request) = self.pop_request() {
+                if let Some(request) = self.transfers().walks.line(kind).pop() {
                     self.answer_list(cx, request, &snapshot);
                 }
             }
@@ -205,7 +273,7 @@ impl Strand {
                 if !serves && could_hold {
                     return false;
                 }
-                if let Some(request) = self.pop_request() {
+                if let Some(request) = self.transfers().walks.line(kind).pop() {
                     let impossible = || no_room("the file is larger than the whole quota");
                     let result = could_hold.then_some(DiskOutcome::Done).ok_or_else(impossible);
                     self.answer_receiver(cx, &request, result);
@@ -217,7 +285,7 @@ impl Strand {
                 if !walks.lacks(directory, *arrival, cx.now, missing) {
                     return false;
                 }
-                if let Some(request) = self.pop_request() {
+                if let Some(request) = self.transfers().walks.line(kind).pop() {
                     self.answer_receiver(cx, &request, Err(no_room("")));
                 }
             }
@@ -225,71 +293,65 @@ impl Strand {
         true
     }
 
-    /// Returns whether the directory of the first request may be walked. It may not be listed or
-    /// counted again immediately; then the connection continues at the time that it may.
-    fn may_walk_now(&mut self, cx: &Context<'_>) -> bool {
-        let walks = &mut self.transfers().walks;
-        walks.waits_until = None;
-        let Some(WalkRequest { directory, arrival, purpose, .. }) = walks.waiting.front() else {
-            return true;
-        };
-        let next_at = match purpose {
-            Purpose::List { .. } => cx.shared.walks.next_list_at(directory),
-            Purpose::Count { .. } => match cx.shared.walks.last_count(directory, *arrival) {
-                LastCount::NextAt(at) => at,
-                LastCount::Serves => Duration::ZERO,
-            },
+    /// Returns whether this connection may walk the directory of its first request now. A directory
+    /// may not be listed or counted again immediately; then the connection continues at the time
+    /// that it may.
+    fn may_walk_now(&mut self, cx: &Context<'_>, kind: WalkKind) -> bool {
+        let Some(request) = self.transfers().walks.line(kind).waiting.front() else { return false };
+        let next_at = match &request.purpose {
+            Purpose::List { .. } => cx.shared.walks.next_list_at(&request.directory),
+            Purpose::Count { .. } => {
+                match cx.shared.walks.last_count(&request.directory, request.arrival) {
+                    LastCount::NextAt(at) => at,
+                    LastCount::Serves => Duration::ZERO,
+                }
+            }
             Purpose::MakeRoom { .. } => Duration::ZERO,
         };
         let is_early = next_at > cx.now;
-        if is_early {
-            walks.waits_until = Some(next_at);
-            walks.place = None;
+        // The next list is for the connection whose turn it is, so it keeps the turn. One count
+        // serves all, and a count that is early must not hold up removals of parts.
+        let has_turn = (!is_early || kind == WalkKind::List) && self.has_turn(cx, kind);
+        let line = self.transfers().walks.line(kind);
+        if is_early && (has_turn || kind == WalkKind::Offer) {
+            line.waits_until = Some(next_at);
         }
-        !is_early
-    }
-
-    /// Takes the first request. The next one has a place of its own if it needs another directory.
-    fn pop_request(&mut self) -> Option<WalkRequest> {
-        let walks = &mut self.transfers().walks;
-        let request = walks.waiting.pop_front()?;
-        let next = walks.waiting.front();
-        if next.is_none_or(|next| !Arc::ptr_eq(&next.directory.inner, &request.directory.inner)) {
-            walks.place = None;
+        if is_early && kind == WalkKind::Offer {
+            line.place = None;
         }
-        Some(request)
+        has_turn && !is_early
     }
 
     /// Returns whether it is this connection's turn to walk the directory of its first request.
     /// Otherwise the connection is notified of its turn.
-    fn has_turn(&mut self, cx: &Context<'_>) -> bool {
+    fn has_turn(&mut self, cx: &Context<'_>, kind: WalkKind) -> bool {
         let Some(peer) = self.stats.as_ref().map(|stats| stats.peer) else { return false };
         let id = self.id;
-        let walks = &mut self.transfers().walks;
-        if let Some(place) = &walks.place {
+        let line = self.transfers().walks.line(kind);
+        if let Some(place) = &line.place {
             return place.lease.amount() > 0;
         }
-        let Some(request) = walks.waiting.front() else { return false };
-        let budget = cx.shared.walks.place(&request.directory);
+        let Some(request) = line.waiting.front() else { return false };
+        let budget = cx.shared.walks.place(&request.directory, kind);
         let mut lease = Lease::empty(&budget, cx.shared.prefix_of(peer), id);
         let is_granted = lease.extend(1);
-        walks.place = Some(Place { budget, lease });
+        line.place = Some(Place { budget, lease });
         is_granted
     }
 
-    fn begin_walk(&mut self, cx: &mut Context<'_>) {
-        let walks = &mut self.transfers().walks;
-        let (Some(request), Some(place)) = (walks.waiting.pop_front(), walks.place.take()) else {
+    fn begin_walk(&mut self, cx: &mut Context<'_>, kind: WalkKind) {
+        let line = self.transfers().walks.line(kind);
+        let (Some(request), Some(place)) = (line.waiting.pop_front(), line.place.take()) else {
             return;
         };
         let changes = request.directory.changes();
         let directory = request.directory.io().clone();
-        let (number, kind, op) = match &request.purpose {
+        let (number, work, op) = match &request.purpose {
             Purpose::MakeRoom { number, bytes, files } => {
                 let missing = request.directory.missing_room(amount_of(*bytes, *files));
                 let op = ReceiverOp::MakeRoom { bytes: *bytes, files: *files };
                 let op = self.transfers().receiving(request.slot).file_op(op);
-                (*number, WalkKind::MakeRoom { missing }, op)
+                (*number, WalkWork::MakeRoom { missing }, op)
             }
             Purpose::List { after, .. } => {
                 let (start, memory) = cx.shared.walks.begin_list(&request.directory, after);
@@ -301,15 +363,15 @@ impl Strand {
                     // Files that could not be offered either are not shown.
                     is_listed: |path| FileName::parse(path).is_ok(),
                 };
-                (OpNumber(0), WalkKind::List { start, memory }, op)
+                (OpNumber(0), WalkWork::List { start, memory }, op)
             }
             Purpose::Count { number, .. } => {
                 let before = request.directory.spent();
-                (*number, WalkKind::Count { before }, FileOp::Usage { directory })
+                (*number, WalkWork::Count { before }, FileOp::Usage { directory })
             }
         };
         let slot = request.slot;
-        let running = RunningWalk { request, place, begun: cx.now, changes, kind };
+        let running = RunningWalk { request, place, begun: cx.now, changes, work };
         self.transfers().walks.running = Some(Box::new(running));
         cx.shared.stats.walks.add(1);
         self.submit_file(cx, slot, number, op);
@@ -324,20 +386,20 @@ impl Strand {
         result: Result<FileOutcome, Error>,
     ) {
         let Some(running) = self.transfers().walks.running.take() else { return };
-        let RunningWalk { request, place, begun, changes, kind } = *running;
+        let RunningWalk { request, place, begun, changes, work } = *running;
         let time = WalkTime { begun, ended: cx.now, changes };
-        match (kind, result) {
-            (WalkKind::List { start, memory }, Ok(FileOutcome::Listed { entries, more })) => {
+        match (work, result) {
+            (WalkWork::List { start, memory }, Ok(FileOutcome::Listed { entries, more })) => {
                 let snapshot = Arc::new(Snapshot { after: start, entries, more, time });
                 cx.shared.walks.keep(&request.directory, &snapshot, memory);
                 self.on_snapshot(cx, request, &snapshot);
             }
-            (WalkKind::Count { before }, Ok(FileOutcome::Usage(usage))) => {
+            (WalkWork::Count { before }, Ok(FileOutcome::Usage(usage))) => {
                 request.directory.counted(usage, before);
                 cx.shared.walks.note_count(&request.directory, time);
                 self.answer_receiver(cx, &request, Ok(DiskOutcome::Done));
             }
-            (WalkKind::MakeRoom { missing }, result) => {
+            (WalkWork::MakeRoom { missing }, result) => {
                 match &result {
                     Ok(_) => cx.shared.walks.note_count(&request.directory, time),
                     Err(error) if error.failure == Failure::NoSpace => {
@@ -350,7 +412,8 @@ impl Strand {
                 }
             }
             (_, Ok(outcome)) => unexpected(&outcome),
-            (WalkKind::List { .. }, Err(error)) => {
+            (WalkWork::List { .. }, Err(error)) => {
+                cx.shared.walks.note_list(&request.directory, time);
                 if let Purpose::List { id, .. } = request.purpose
                     && self.is_listing(slot)
                 {
@@ -358,7 +421,7 @@ impl Strand {
                 }
                 self.transfers().release(slot);
             }
-            (WalkKind::Count { .. }, Err(error)) => {
+            (WalkWork::Count { .. }, Err(error)) => {
                 self.answer_receiver(cx, &request, Err(disk_error(error)));
             }
         }
@@ -379,7 +442,7 @@ impl Strand {
             self.answer_list(cx, request, snapshot);
         } else {
             // The directory is large: the next walk begins later.
-            self.transfers().walks.waiting.push_front(request);
+            self.transfers().walks.lists.waiting.push_front(request);
         }
     }
 
@@ -391,7 +454,7 @@ impl Strand {
         if self.send_listed(cx, *id, after, passed, files) {
             self.transfers().release(slot);
         } else {
-            self.transfers().walks.waiting.push_front(request);
+            self.transfers().walks.lists.waiting.push_front(request);
         }
     }
 

@@ -1,11 +1,9 @@
 //! The memory for files has a bound, and transfers that wait for memory get their turn: threat T33.
 
-use std::time::Duration;
+use posthouse::TransferErrorKind;
 
-use posthouse::{Endpoint, TransferErrorKind};
-
-use super::file_handler::{FileHandler, failed, serve_with};
-use super::frames::{ABORT, ACCEPT, CHUNK, OFFER, accepted, greet, numbered, offer};
+use super::file_handler::{failed, serve_with};
+use super::frames::{ACCEPT, CHUNK, OFFER, greet, numbered, offer};
 use crate::harness::{Harness, Options, everywhere, in_simulation};
 use crate::raw::Raw;
 use crate::store::content;
@@ -13,8 +11,6 @@ use crate::store::content;
 /// The memory for files of the endpoint. Half of it is for reads, half for receive windows.
 const BUDGET: u64 = 8 << 20;
 const GETS: u32 = 16;
-/// The code of an abort because other transfers wait.
-const BUSY: u16 = 5;
 
 fn options(harness: &Harness<'_>) -> Options {
     harness.options().with(|o| {
@@ -145,83 +141,6 @@ fn one_address_cannot_hold_all_the_memory() {
         client.get("large", &back.directory()).expect("the file arrives");
         client.close();
         drop(hoarders);
-        harness.wait_for("the end of all connections", || server.stats().connections == 0);
-        harness.end(&server);
-    });
-}
-
-/// Returns peers from four addresses, each of which has begun to send a file.
-fn slow_peers<'a>(
-    harness: &'a Harness<'_>,
-    server: &'a Endpoint<FileHandler>,
-) -> impl Iterator<Item = Raw> + use<'a> {
-    (1..5_u8).map(|host| {
-        let address = server.addresses()[0].to_string();
-        let stream = harness.world().dial_from([10, 66, 0, host].into(), &address);
-        let mut raw = Raw::simulated(stream);
-        greet(harness, &mut raw);
-        raw.send_frame(OFFER, &offer(1, 1_000_000, &[b'0' + host]));
-        accepted(harness, &mut raw);
-        raw
-    })
-}
-
-/// Sends one byte of the peer's file, and runs the world for a second.
-fn trickle(harness: &Harness<'_>, raw: &mut Raw) {
-    raw.send_frame(CHUNK, &numbered(1, b"."));
-    harness.world().run_for(Duration::from_secs(1));
-}
-
-/// Peers from four addresses hold all the memory for windows, and send one byte now and then. After
-/// about two minutes, a peer that waits gets the memory of a slow one. The slow transfer is aborted
-/// with [`BUSY`], and its bytes are kept.
-#[test]
-fn slow_peers_cannot_hold_the_memory_for_ever() {
-    in_simulation(|harness| {
-        let there = harness.store("there");
-        let (server, _) = serve_with(harness, &there.directory(), options(harness));
-        let mut slow: Vec<Raw> = slow_peers(harness, &server).collect();
-        let begun = harness.world().now();
-        let mut honest = harness.dial(&server);
-        greet(harness, &mut honest);
-        honest.send_frame(OFFER, &offer(1, 1_000_000, b"honest"));
-        while honest.take_frame().is_none_or(|(kind, _)| kind != ACCEPT) {
-            slow.iter_mut().for_each(|raw| trickle(harness, raw));
-            assert!(
-                harness.world().now() - begun < Duration::from_secs(150),
-                "the honest peer still waits"
-            );
-        }
-        assert!(
-            harness.world().now() - begun > Duration::from_secs(60),
-            "the honest peer did not wait"
-        );
-        let told = |raw: &mut Raw| {
-            let frames = std::iter::from_fn(|| raw.take_frame());
-            frames.filter(|(kind, text)| *kind == ABORT && text[4..6] == BUSY.to_le_bytes()).count()
-        };
-        let ended: usize = slow.iter_mut().map(told).sum();
-        assert!((1..4).contains(&ended), "{ended} transfers were aborted: too few or too many");
-        let dots = |part: &Vec<u8>| part.len() > 10 && part.iter().all(|byte| *byte == b'.');
-        assert_eq!(there.parts().iter().filter(|part| dots(part)).count(), slow.len());
-        drop((slow, honest));
-        harness.wait_for("the end of all connections", || server.stats().connections == 0);
-        harness.end(&server);
-    });
-}
-
-#[test]
-fn slow_peers_continue_while_nobody_waits() {
-    in_simulation(|harness| {
-        let there = harness.store("there");
-        let (server, log) = serve_with(harness, &there.directory(), options(harness));
-        let mut raw = harness.dial(&server);
-        greet(harness, &mut raw);
-        raw.send_frame(OFFER, &offer(1, 1_000_000, b"slow"));
-        accepted(harness, &mut raw);
-        (0..600).for_each(|_| trickle(harness, &mut raw));
-        assert!(log.transfers().is_empty());
-        drop(raw);
         harness.wait_for("the end of all connections", || server.stats().connections == 0);
         harness.end(&server);
     });

@@ -7,7 +7,9 @@ use posthouse::Endpoint;
 use posthouse::sim::Faults;
 
 use super::file_handler::{FileHandler, serve_with};
-use super::frames::{ABORT, GET, LIST, LISTED, OFFER, accepted, greet, numbered, offer};
+use super::frames::{
+    ABORT, GET, LIST, LISTED, OFFER, accepted, greet, greet_with, numbered, offer,
+};
 use crate::harness::{Harness, Options, in_simulation};
 use crate::raw::Raw;
 
@@ -91,8 +93,42 @@ fn failed_transfers_and_listings_count_as_rejections() {
     });
 }
 
+/// A peer whose frames have no room for the names of the files gets an empty listing after all of
+/// them were looked at.
+#[test]
+fn names_that_fit_no_frame_of_the_peer_count_as_rejections() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        (0..1100).for_each(|n| there.write(&format!("{n:060}"), b""));
+        let (server, _) = serve_with(harness, &there.directory(), options(harness, 10));
+        let address = server.addresses()[0].to_string();
+        let mut raws = [Raw::simulated(harness.world().dial(&address))];
+        greet_with(harness, &mut raws[0], 64);
+        // 5 listings that pass 1,024 names: of 85 units, 40 are free.
+        let mut took = Duration::ZERO;
+        for n in 0..5 {
+            raws[0].send_frame(LIST, &numbered(2 * n + 1, b""));
+            took += answers(harness, &mut raws, LISTED, 1);
+        }
+        assert!((2..6).contains(&took.as_secs()), "{took:?}");
+        drop(raws);
+        harness.end(&server);
+    });
+}
+
+/// Pauses all connections of the address of `host` for several seconds.
+fn pause(harness: &Harness<'_>, server: &Endpoint<FileHandler>, host: u8) -> Vec<Raw> {
+    let mut crowd: Vec<Raw> = (0..120).map(|_| peer_from(harness, server, host)).collect();
+    for raw in &mut crowd {
+        (0..30_u32).for_each(|n| raw.send_frame(GET, &numbered(2 * n + 1, b"/")));
+    }
+    harness.wait_for("the pauses", || server.stats().rejection_pauses > 100);
+    crowd
+}
+
 /// An offer keeps a file open until it is accepted or rejected. Its answer waits neither for the
-/// end of the pause nor for queued lists.
+/// end of the pause nor for queued lists. Only the next count has its time, a second after the
+/// last one.
 #[test]
 fn the_offers_of_a_peer_that_is_not_read_hold_up_nobody() {
     in_simulation(|harness| {
@@ -104,23 +140,20 @@ fn the_offers_of_a_peer_that_is_not_read_hold_up_nobody() {
         let slow = Duration::from_millis(100);
         let faults = Faults { immediate_ppm: 0, disk_delay: slow..=slow, ..Faults::none() };
         harness.world().faults(faults);
-        let mut crowd: Vec<Raw> = (0..40).map(|_| peer_from(harness, &server, 1)).collect();
-        for raw in &mut crowd {
-            (0..30_u32).for_each(|n| raw.send_frame(GET, &numbered(2 * n + 1, b"/")));
-        }
-        harness.wait_for("pauses", || server.stats().rejection_pauses > 30);
+        let mut other = peer_from(harness, &server, 2);
+        other.send_frame(OFFER, &offer(1, 5, b"no room, either"));
+        answers(harness, std::slice::from_mut(&mut other), ABORT, 1);
+        let crowd = pause(harness, &server, 1);
         let mut raw = peer_from(harness, &server, 1);
         raw.send_frame(OFFER, &offer(1, 5, b"no room"));
-        harness.wait_for("a count of the files", || server.stats().walks == 2);
         raw.send_frame(LIST, &numbered(3, b""));
         (2..30_u32).for_each(|n| raw.send_frame(GET, &numbered(2 * n + 1, b"/")));
         harness.wait_for("an open part", || server.stats().open_files == 1);
-        let mut other = peer_from(harness, &server, 2);
         let begun = harness.world().now();
-        other.send_frame(OFFER, &offer(1, 4, b"room"));
+        other.send_frame(OFFER, &offer(3, 4, b"room"));
         accepted(harness, &mut other);
         let took = harness.world().now() - begun;
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(took < Duration::from_secs(3), "{took:?}");
         drop((crowd, raw, other));
         harness.end(&server);
     });
@@ -135,6 +168,54 @@ fn without_a_limit_nothing_is_paced() {
         (0..900_u32).for_each(|n| raws[0].send_frame(GET, &numbered(2 * n + 1, b"/")));
         let took = answers(harness, &mut raws, ABORT, 900);
         assert!(took < Duration::from_secs(1), "{took:?}");
+        assert_eq!(server.stats().rejection_pauses, 0);
+        drop(raws);
+        harness.end(&server);
+    });
+}
+
+/// The pause is for what the peer requests, not for what this side sends.
+#[test]
+fn a_pause_does_not_hold_up_the_requests_of_this_side() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        let (server, _) = serve_with(harness, &there.directory(), options(harness, 20));
+        let mut raw = peer_from(harness, &server, 1);
+        let peer = server.peers()[0].id;
+        let crowd = pause(harness, &server, 1);
+        raw.send_frame(GET, &numbered(1, b"/"));
+        answers(harness, std::slice::from_mut(&mut raw), ABORT, 1);
+        let directory = there.directory();
+        let fetch = server.run(peer, move |peer| {
+            peer.fetch_file("file", &directory);
+            Ok(())
+        });
+        fetch.expect("the peer is connected");
+        let took = answers(harness, std::slice::from_mut(&mut raw), GET, 1);
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        drop((crowd, raw));
+        harness.end(&server);
+    });
+}
+
+/// A peer does not answer for its line: what it loses with its connection does not count.
+#[test]
+fn transfers_that_end_with_their_connection_do_not_count() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        let (server, _) = serve_with(harness, &there.directory(), options(harness, 20));
+        for n in 0..20 {
+            let mut raw = peer_from(harness, &server, 1);
+            for id in [1, 3] {
+                raw.send_frame(OFFER, &offer(id, 9, format!("{n}-{id}").as_bytes()));
+                accepted(harness, &mut raw);
+            }
+            raw.reset();
+        }
+        harness.wait_for("the ends", || server.stats().connections == 0);
+        let mut raws = [peer_from(harness, &server, 1)];
+        raws[0].send_frame(GET, &numbered(1, b"/"));
+        answers(harness, &mut raws, ABORT, 1);
         assert_eq!(server.stats().rejection_pauses, 0);
         drop(raws);
         harness.end(&server);

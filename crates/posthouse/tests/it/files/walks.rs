@@ -8,8 +8,8 @@ use posthouse::{Client, Endpoint};
 
 use super::file_handler::{FileHandler, serve_with};
 use super::frames::{
-    ABORT, CHUNK, LIST, LISTED, OFFER, QUOTA, WORKING, aborted, accepted, chunk, greet, greet_with,
-    numbered, offer,
+    ABORT, ACCEPT, CHUNK, LIST, LISTED, OFFER, QUOTA, WORKING, aborted, accepted, chunk, greet,
+    greet_with, numbered, offer,
 };
 use crate::harness::{Harness, Options, everywhere, in_simulation, on_real_sockets};
 use crate::raw::Raw;
@@ -371,13 +371,99 @@ fn room_is_made_in_turn_with_other_walks() {
         left.reset();
         harness.wait_for("the end of its connection", || server.stats().connections == 2);
         let before = server.stats().walks;
-        raws[0].send_frame(OFFER, &offer(1, 9, b"next"));
+        for (n, raw) in raws.iter_mut().enumerate() {
+            raw.send_frame(OFFER, &offer(1, 9, format!("next {n}").as_bytes()));
+        }
         harness.wait_for("a count and a removal", || server.stats().walks == before + 2);
-        raws[1].send_frame(LIST, &numbered(1, b""));
         harness.world().run_for(Duration::from_millis(900));
-        assert_eq!(server.stats().walks, before + 2, "the list did not wait for its turn");
-        assert_eq!(listed(harness, &mut raws[1]).0, 1);
-        assert_eq!(accepted(harness, &mut raws[0]), (0, 9));
+        assert_eq!(server.stats().walks, before + 2, "the second removal did not wait");
+        // There is room for one of them.
+        let mut answers: Vec<u8> = Vec::new();
+        for raw in &mut raws {
+            let is_answer = |(kind, _): &(u8, Vec<u8>)| *kind != WORKING;
+            answers.push(harness.until("an answer", || raw.take_frame().filter(is_answer)).0);
+        }
+        answers.sort_unstable();
+        assert_eq!(answers, [ACCEPT, ABORT]);
+        drop(raws);
+        harness.end(&server);
+    });
+}
+
+/// Ranges of a large directory need walks of their own. Two peers that request them without end,
+/// one after the other, do not keep a third one from its turn.
+#[test]
+fn whoever_lists_a_large_directory_gets_its_turn() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        let names = fill_beyond_a_snapshot(&there);
+        let slow = Duration::from_millis(500);
+        harness.world().faults(Faults {
+            immediate_ppm: 0,
+            disk_delay: slow..=slow,
+            ..Faults::none()
+        });
+        let options = options(harness).with(|o| o.endpoint.file_memory_bytes = 1);
+        let (server, _) = serve_with(harness, &there.directory(), options);
+        let mut greedy: Vec<(Raw, u32)> =
+            greeted(harness, &server, 2).map(|raw| (raw, 1)).collect();
+        let mut honest = greeted(harness, &server, 1).next().expect("one peer");
+        let ask = |raw: &mut Raw, id: u32| {
+            let after = if id % 4 == 1 { "" } else { &*names[250] };
+            raw.send_frame(LIST, &numbered(id, after.as_bytes()));
+        };
+        greedy.iter_mut().for_each(|(raw, id)| ask(raw, *id));
+        harness.wait_for("the first walk", || server.stats().walks == 1);
+        // A snapshot has about 150 names, so none of the greedy ones has these.
+        honest.send_frame(LIST, &numbered(1, names[200].as_bytes()));
+        let begun = harness.world().now();
+        harness.until("the listing of the honest peer", || {
+            for (raw, id) in &mut greedy {
+                while let Some((kind, _)) = raw.take_frame() {
+                    if kind == LISTED {
+                        *id += 2;
+                        ask(raw, *id);
+                    }
+                }
+            }
+            std::iter::from_fn(|| honest.take_frame()).find(|(kind, _)| *kind == LISTED)
+        });
+        let took = harness.world().now() - begun;
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        drop((greedy, honest));
+        harness.end(&server);
+    });
+}
+
+/// An offer has a file open. It does not wait behind a list that may not walk yet.
+#[test]
+fn offers_do_not_wait_behind_lists() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        fill(&there, 0);
+        let Store::Simulated(disk) = &there else { unreachable!("a simulated disk") };
+        let quota = there.directory().with_quota(20, 10).expect("the files can be counted");
+        let (server, _) = serve_with(harness, &quota, options(harness));
+        let mut raws: Vec<Raw> = greeted(harness, &server, 1).collect();
+        let client = harness.client(&server);
+        disk.hang();
+        raws[0].send_frame(LIST, &numbered(1, b""));
+        harness.wait_for("a walk", || server.stats().walks == 1);
+        harness.world().run_for(Duration::from_secs(20));
+        disk.resume();
+        assert_eq!(listed(harness, &mut raws[0]).0, 1);
+        let here = harness.store("here");
+        here.write("new", b"new");
+        client.put("new", &here.directory()).expect("there is room for it");
+        // The next list may walk in 20 s.
+        raws[0].send_frame(LIST, &numbered(3, b""));
+        raws[0].send_frame(OFFER, &offer(5, 9, b"no room"));
+        let begun = harness.world().now();
+        assert_eq!(aborted(harness, &mut raws[0], 5).0, QUOTA);
+        let took = harness.world().now() - begun;
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert_eq!(listed(harness, &mut raws[0]).0, 3);
+        client.close();
         drop(raws);
         harness.end(&server);
     });

@@ -264,6 +264,7 @@ impl Volume {
         }
         for path in freed_paths {
             self.names.unlink(&path);
+            self.freed_parts += 1;
         }
         self.collect();
         if freed.0 < bytes || freed.1 < files {
