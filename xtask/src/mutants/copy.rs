@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::{Result, workspace};
 
+/// The profile of the build.
+const PROFILE: &str = "mutants";
+
 pub(super) struct Copy {
     root: PathBuf,
     files: BTreeSet<String>,
@@ -36,12 +39,12 @@ impl Copy {
     /// Builds the program from the current state of the copy and returns its path.
     pub(super) fn build(&self) -> Result<PathBuf> {
         let target = self.directory.join("target");
-        let arguments = ["build", "--quiet", "--profile", "sim", "--package", "posthouse-cli"];
+        let arguments = ["build", "--quiet", "--profile", PROFILE, "--package", "posthouse-cli"];
         let mut command = workspace::cargo(&self.tree(), &arguments);
         // A mistake can leave code unused; the warnings about it would hide the errors.
         command.env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", "--cap-lints=allow");
         workspace::succeed(&mut command)?;
-        Ok(target.join("sim").join(format!("posthouse{EXE_SUFFIX}")))
+        Ok(target.join(PROFILE).join(format!("posthouse{EXE_SUFFIX}")))
     }
 
     /// Builds the program without a mistake, and copies it to a path that later builds do not
