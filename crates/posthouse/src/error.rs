@@ -23,7 +23,8 @@ pub(crate) use debug_as_display;
 debug_as_display!(StartError);
 debug_as_display!(ListenError);
 
-/// The reason why a message was not sent. Nothing was queued, and the connection is as it was.
+/// The reason why a message was not sent. Nothing of the message was queued, and the connection is
+/// as it was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -66,9 +67,6 @@ pub enum SendError {
     /// The framing cannot carry this payload or this kind.
     #[error("the message cannot be sent: {0}")]
     InvalidPayload(#[source] EncodeError),
-    /// The connection belongs to another handler of the endpoint.
-    #[error("the connection belongs to another handler of the endpoint")]
-    WrongHandler,
 }
 
 impl From<EncodeError> for SendError {
@@ -101,8 +99,8 @@ pub enum RunError {
     Shutdown,
 }
 
-/// The reason why an endpoint did not start, or a handler was not attached. Nothing is left
-/// running.
+/// The reason why an endpoint did not start, or a handler was not attached. If an endpoint did not
+/// start, nothing of it is left running.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
