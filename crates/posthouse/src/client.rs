@@ -59,8 +59,9 @@ pub enum ClientError {
     /// The connection ended.
     #[error("disconnected: {0}")]
     Disconnected(DisconnectReason),
-    /// No message or reply arrived in time. In simulation this error can also mean that no message
-    /// or reply can arrive any more.
+    /// No message arrived in time. (A request that gets no reply in time fails with
+    /// [`Request`](Self::Request).) In simulation this error can also mean that no message or reply
+    /// can arrive any more.
     #[error("timed out: nothing arrived in time")]
     TimedOut,
     /// The message was not sent.
@@ -174,8 +175,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError`] if the text is not an address, the attempt to connect fails, or the
-    /// connection is not established within
+    /// [`ClientError`] in these cases: the text is not an address; the attempt to connect fails;
+    /// the connection is not established within
     /// [`connect_timeout_ms`](crate::ConnectionOptions::connect_timeout_ms) (10 s).
     pub fn connect(target: impl Into<Target>) -> Result<Self, ClientError> {
         Self::connect_with(target, EndpointOptions::default())
@@ -338,7 +339,8 @@ impl Client {
     }
 
     /// Sends a file, waits until the server has it whole, verified and on its disk, and returns its
-    /// BLAKE3 hash. A part that the server already has is not sent again.
+    /// BLAKE3 hash. Of a part that the server already has, at most the last chunk
+    /// ([`chunk_bytes`](crate::Tuning::chunk_bytes)) is sent again.
     ///
     /// Messages that arrive meanwhile wait in the queue. If the queue becomes full, the call fails
     /// with [`ClientError::ReceiveQueueFull`], as `get`, `list` and `request` do.
@@ -361,7 +363,8 @@ impl Client {
     }
 
     /// Fetches a file into a directory, waits until it is whole, verified and on the disk, and
-    /// returns its BLAKE3 hash. A part that the directory already has is not sent again.
+    /// returns its BLAKE3 hash. Of a part that the directory already has, at most the last chunk
+    /// ([`chunk_bytes`](crate::Tuning::chunk_bytes)) is sent again.
     ///
     /// # Errors
     ///

@@ -71,11 +71,12 @@ impl Directory {
     /// This call counts the files. Before Posthouse rejects a file because of a limit, it counts
     /// the files again, and then removes part files that no transfer uses, the oldest first, as
     /// many as the offer needs. If all part files together, used ones included, hold less than the
-    /// offer needs, it removes none. If they hold enough, but those in use would be needed, it
-    /// removes the others nevertheless and then rejects the file. Between two counts of a directory
-    /// an endpoint waits ten times as long as the last count took, but at least 1 s and at most
-    /// 30 s. Offers that need a count wait until then, and share the next count. A file that is
-    /// larger than the whole `max_bytes` is rejected without a count.
+    /// offer needs, it removes none. If all of them together hold enough, but those that no
+    /// transfer uses hold too little, it removes the latter nevertheless and then rejects the file.
+    /// Between two counts of a directory an endpoint waits ten times as long as the last count
+    /// took, but at least 1 s and at most 30 s. Offers that need a count wait until then, and share
+    /// the next count. A file that is larger than the whole `max_bytes` is rejected without a
+    /// count.
     ///
     /// # Errors
     ///

@@ -274,10 +274,10 @@ impl<H: Handler> Endpoint<H> {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if the text is not an address, the endpoint has
+    /// [`ConnectError`] in these cases: the text is not an address; the endpoint has
     /// [`max_connections`](EndpointOptions::max_connections) connections and none of them can be
-    /// evicted (see [`max_unadmitted`](EndpointOptions::max_unadmitted)), an option is out of its
-    /// bounds, the credential is longer than 1 KiB, or the endpoint shuts down. No callback follows
+    /// evicted (see [`max_unadmitted`](EndpointOptions::max_unadmitted)); an option is out of its
+    /// bounds; the credential is longer than 1 KiB; the endpoint shuts down. No callback follows
     /// then.
     pub fn connect(
         &self,

@@ -115,8 +115,8 @@ macro_rules! options {
 pub enum Backend {
     /// The backend that the environment variable POSTHOUSE_BACKEND names. If it is not set, or is
     /// "auto", the best backend that works on this machine. On Windows that is iocp. On Linux it is
-    /// uring if a real operation on it works when the endpoint starts and the layout is not shared,
-    /// and readiness otherwise.
+    /// uring if the layout is not shared and if, when the endpoint starts, a real operation on
+    /// uring works; otherwise it is readiness.
     #[default]
     Auto,
     /// I/O completion ports (Windows).
@@ -200,7 +200,7 @@ options! {
         /// place of an accepted peer that is not admitted: the oldest of the address that has the
         /// most of them (see max_unadmitted). If no peer can lose its place, the further peer is
         /// reset, counted as refused and logged; a further connect fails. An idle connection takes
-        /// about 600 bytes.
+        /// about 650 bytes.
         pub max_connections, with_max_connections: usize = 16_384, 1_u64 => MAX_CONNECTIONS;
         /// The maximum number of accepted connections from one address, over all listeners
         /// together. An address is an IPv4 address, or the first ipv6_prefix_bits bits of an IPv6
@@ -220,8 +220,8 @@ options! {
         /// a partly received frame. In addition, evicted connections that have not ended yet may
         /// exist: at most max_unadmitted or 1024, whichever is more.
         pub max_unadmitted, with_max_unadmitted: usize = 0;
-        /// The number of leading bits of an IPv6 address that limits compare, 32 to 128. Every
-        /// limit per address counts the IPv6 peers whose addresses begin with the same bits as one
+        /// The number of leading bits of an IPv6 address that limits compare, 32 to 128. IPv6 peers
+        /// whose addresses begin with the same bits count as one address in every limit per
         /// address. 64: the range of addresses that a network assigns to one host. With more bits
         /// such a host can get around every limit per address, because it counts as many addresses;
         /// with fewer bits several hosts count as one address and share its limit. An IPv4 address
@@ -323,11 +323,11 @@ options! {
         /// rate of the frame must also be at least 240 bytes per second. The connection of a slower
         /// peer is closed.
         pub frame_timeout_ms, with_frame_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
-        /// The time over which Posthouse measures how fast a peer takes its output, in ms. If a
-        /// peer takes, on average over this time, less than 240 bytes per second from its queue,
-        /// its connection is closed. On Windows, a send counts only when the peer has taken all of
-        /// it: a peer may have to take up to 64 KiB in this time, or up to 256 KiB of a file that
-        /// Windows sends by itself, before any byte counts.
+        /// The time over which Posthouse measures, in ms, how fast a peer takes the output that is
+        /// queued for it. If a peer takes, on average over this time, less than 240 bytes per
+        /// second from its queue, its connection is closed. On Windows, a send counts only when the
+        /// peer has taken all of it: a peer may have to take up to 64 KiB in this time, or up to
+        /// 256 KiB of a file that Windows sends by itself, before any byte counts.
         pub stall_timeout_ms, with_stall_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
         /// The time to establish an outgoing connection, including look-up and hello, in ms. After
         /// this time the attempt has failed.

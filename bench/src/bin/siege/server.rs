@@ -118,8 +118,8 @@ pub(crate) const BUDGET: &[Term] = &[
         count: MAX_CONNECTIONS,
         bytes: SEND_QUEUE_BYTES,
     },
-    // The text of `max_connections` gives 600 bytes, that of `max_unadmitted` 200 more.
-    Term { name: "max_connections x 600 bytes", count: MAX_CONNECTIONS, bytes: 600 },
+    // The text of `max_connections` gives 650 bytes, that of `max_unadmitted` 800.
+    Term { name: "max_connections x 650 bytes", count: MAX_CONNECTIONS, bytes: 650 },
     Term {
         name: "(max_unadmitted + 1,024 evicted connections) x 800 bytes",
         count: MAX_UNADMITTED + 1024,
