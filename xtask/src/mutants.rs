@@ -58,9 +58,18 @@ pub(crate) fn run(name: Option<&str>, seeds: u64) -> Result {
 
     let mut missed = Vec::new();
     for mutant in &chosen {
-        let verdict = try_one(mutant, &copy, &unchanged, seeds)?;
-        println!("{:40} {verdict:40} breaks {}", mutant.name, mutant.mistake);
-        if !matches!(verdict, Verdict::Found { .. }) {
+        // One that does not build is no reason to leave out the others.
+        let found = match try_one(mutant, &copy, &unchanged, seeds) {
+            Ok(verdict) => {
+                println!("{:40} {verdict:40} breaks {}", mutant.name, mutant.mistake);
+                matches!(verdict, Verdict::Found { .. })
+            }
+            Err(error) => {
+                println!("{:40} {error}", mutant.name);
+                false
+            }
+        };
+        if !found {
             missed.push(mutant.name.as_str());
         }
     }
