@@ -131,10 +131,13 @@ impl Pauses {
     pub(crate) const HANDLER: Self = Self(1);
     /// The address of the peer has caused too much work.
     pub(crate) const PACE: Self = Self(2);
+    /// No pause, but the end of the last one because of too much work. Until the peer causes work
+    /// by a frame of its own there is no further one: between two pauses something is read.
+    pub(crate) const PACE_ENDED: Self = Self(4);
 
     #[inline]
     fn is_empty(self) -> bool {
-        self.0 == 0
+        self.0 & (Self::HANDLER.0 | Self::PACE.0) == 0
     }
 
     pub(crate) fn contains(self, reason: Self) -> bool {

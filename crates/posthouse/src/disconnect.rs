@@ -47,7 +47,9 @@ pub enum DisconnectKind {
     Evicted,
     /// The peer was silent for longer than the heartbeat allows.
     Silent,
-    /// The peer was too slow: in sending a frame, or in taking this side's output.
+    /// The peer was too slow: in sending a frame, in taking this side's output, or in taking a file
+    /// while others waited for the memory or the open file of its transfer
+    /// ([`file_memory_bytes`](crate::EndpointOptions::file_memory_bytes)).
     TooSlow,
     /// The peer did not read, and the send queue reached its bound.
     QueueFull,

@@ -39,7 +39,8 @@ struct State {
 #[derive(Default)]
 struct Holder {
     used: u64,
-    /// The number of grants to this prefix so far.
+    /// A number that grows with each grant to this prefix. It begins with the number of all grants,
+    /// so that a prefix that was forgotten does not get an earlier number again.
     grants: u64,
     /// The connections that wait, in their order.
     waiting: VecDeque<Waiter>,
@@ -123,7 +124,9 @@ impl FairBudget {
     fn take(&self, prefix: AddressPrefix, peer: PeerId, amount: u64) -> bool {
         let mut state = lock(&self.state);
         let state = &mut *state;
-        let holder = state.by_prefix.entry(prefix).or_default();
+        let grants = state.grants;
+        let newcomer = || Holder { grants, ..Holder::default() };
+        let holder = state.by_prefix.entry(prefix).or_insert_with(newcomer);
         let is_first = holder.waiting.is_empty() && state.turns.is_empty();
         if is_first && self.has_share(holder, amount) && self.has_room(state.used, amount) {
             holder.used += amount;
@@ -288,12 +291,14 @@ impl Lease {
         is_taken
     }
 
-    /// Adds what was granted since the connection waited.
-    pub(crate) fn collect(&mut self) {
-        if let Some(granted) = self.budget.collect(self.prefix, self.peer) {
+    /// Adds what was granted since the connection waited. Returns whether something was.
+    pub(crate) fn collect(&mut self) -> bool {
+        let granted = self.budget.collect(self.prefix, self.peer);
+        if let Some(granted) = granted {
             self.amount += granted;
             self.is_waiting = false;
         }
+        granted.is_some()
     }
 
     /// Stops waiting, and gives back what was granted and not collected.

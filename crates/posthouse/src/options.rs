@@ -241,9 +241,10 @@ options! {
         /// is slow. A connection is slow if its transfers have moved fewer bytes in two minutes
         /// than they hold in memory. (If they hold less than 1 MiB, it is slow if they have moved
         /// less than 1 MiB.) Slow transfers that hold open files fail in the same way if others
-        /// wait for a place in max_open_files. The names of a directory take about 80 bytes a file.
-        /// If they take more than a sixteenth of file_memory_bytes, the directory is read again for
-        /// each part of that size.
+        /// wait for a place in max_open_files. If only the send queue of a slow connection still
+        /// holds what others wait for, the connection is closed (DisconnectKind::TooSlow). The
+        /// names of a directory take about 80 bytes a file. If they take more than a sixteenth of
+        /// file_memory_bytes, the directory is read again for each part of that size.
         pub file_memory_bytes, with_file_memory_bytes: usize =
             256 * 1024 * 1024, 1_u64 => MAX_BYTES;
         /// The maximum number of files that the transfers of all connections have open at the same
@@ -261,13 +262,14 @@ options! {
         /// 0 to 1000000. These count as one: a rejected offer, get or listing request; a request
         /// beyond max_requests; each 4 KiB of a listing, rounded up; each 64 names, rounded up,
         /// that a listing leaves out because they do not fit the frames of the peer. A transfer
-        /// that the peer has begun counts as four if it fails, unless the cause is this side, its
-        /// disk or a lost connection. It counts as one more if this side reports the failure. A
-        /// message request that the handler rejects does not count. An address that has caused no
-        /// rejections for four seconds may cause those of four seconds at once. If an address
-        /// exceeds the limit, Posthouse does not read from the accepted connection that exceeded
-        /// it, for a quarter of a second to ten seconds. Posthouse rejects and drops nothing
-        /// because of that. 0: no limit.
+        /// that the peer has begun counts as four if it fails, also by the end of its connection,
+        /// and not at all if this side or its disk is the cause. A rejection that this side reports
+        /// counts in addition. A message request that the handler rejects does not count. An
+        /// address that has caused no rejections for four seconds may cause those of four seconds
+        /// at once. If an address exceeds the limit, Posthouse does not read from the accepted
+        /// connection that exceeded it, for a quarter of a second to ten seconds; then it reads
+        /// from it before the next such pause. Posthouse rejects and drops nothing because of that.
+        /// 0: no limit.
         pub max_rejections_per_second, with_max_rejections_per_second: u64 = 1_000,
             0_u64 => 1_000_000_u64;
         /// The time for connections to close gracefully in a shutdown, in ms. Connections that

@@ -163,9 +163,11 @@ impl<'a, H: Handler> Peer<'a, H> {
     /// `disconnected`, if one of these is true:
     ///
     /// - the queue would exceed [`send_queue_bytes`](crate::ConnectionOptions::send_queue_bytes),
-    /// because the peer does not read; - the message is larger than the peer accepts; - its kind is
-    /// 4 to 31, and both sides have said hello; - the framing cannot carry its kind (because the
-    /// kind is not 0) or its payload (because the payload contains the delimiter).
+    ///   because the peer does not read;
+    /// - the message is larger than the peer accepts;
+    /// - its kind is 4 to 31, and both sides have said hello;
+    /// - the framing cannot carry its kind (because the kind is not 0) or its payload (because the
+    ///   payload contains the delimiter).
     ///
     /// The call has no effect on a connection that is closing.
     pub fn send(&mut self, kind: u8, payload: &[u8]) {

@@ -85,7 +85,6 @@ impl Connection {
         }
         self.strand.armed = std::mem::replace(&mut self.strand.armed_before, Duration::MAX);
         self.strand.retry_at.take_if(|at| *at <= cx.now);
-        self.strand.end_pause(cx.now);
         if self.strand.phase.until().is_some_and(|at| at <= cx.now) {
             self.on_phase_deadline(cx);
         }
@@ -102,6 +101,8 @@ impl Connection {
             self.strand.check_use(cx);
             self.strand.show_signs_of_life(cx);
         }
+        // After the checks: a time in which this side does not read does not count.
+        self.strand.end_pause(cx.now);
     }
 
     fn on_phase_deadline(&mut self, cx: &mut Context<'_>) {

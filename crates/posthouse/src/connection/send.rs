@@ -239,11 +239,16 @@ impl Strand {
     /// read for a while.
     pub(crate) fn count_work(&mut self, cx: &Context<'_>, units: u64) {
         let Some(peer) = self.stats.as_ref().map(|stats| stats.peer) else { return };
-        if self.connects() {
+        if self.connects() || units == 0 {
             return;
         }
-        if let Some(until) = cx.shared.pace.count(cx.shared.prefix_of(peer), units, cx.now) {
-            cx.shared.stats.rejection_pauses.add(u64::from(!self.pauses.contains(Pauses::PACE)));
+        let until = cx.shared.pace.count(cx.shared.prefix_of(peer), units, cx.now);
+        if let Some(until) = until
+            && self.is_open()
+            && !self.pauses.contains(Pauses::PACE)
+            && !self.pauses.contains(Pauses::PACE_ENDED)
+        {
+            cx.shared.stats.rejection_pauses.add(1);
             self.pauses.insert(Pauses::PACE);
             self.cold().paused_until = Some(until);
         }
@@ -255,6 +260,7 @@ impl Strand {
             && cold.paused_until.take_if(|at| *at <= now).is_some()
         {
             self.pauses.remove(Pauses::PACE);
+            self.pauses.insert(Pauses::PACE_ENDED);
         }
     }
 
@@ -302,9 +308,9 @@ impl Strand {
         self.over_high
     }
 
-    /// Returns whether the frames of the peer are handled, or are not because of the peer: it does
-    /// not read, or its address causes too much work.
-    pub(crate) fn reads_transfers(&self) -> bool {
+    /// Returns whether the handler lets this side read. All other reasons for not reading are the
+    /// peer's doing: it does not read either, or its address causes too much work.
+    pub(crate) fn handler_reads(&self) -> bool {
         !self.pauses.contains(Pauses::HANDLER)
     }
 

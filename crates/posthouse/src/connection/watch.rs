@@ -46,7 +46,8 @@ impl UntoldEnd {
 
 impl Connection {
     /// Returns whether this side reads nothing although the connection is not closing: reading is
-    /// paused, the send queue is too long, or the peer has ended its stream and awaits answers.
+    /// paused, the send queue is too long, the address of the peer causes too much work, or the
+    /// peer has ended its stream and awaits answers.
     pub(super) fn is_deaf(&self) -> bool {
         let strand = &self.strand;
         let at_end = self.input.end.is_some() && self.input.held_chunks() == 0;
@@ -76,10 +77,20 @@ impl Connection {
             Watch::InFlight if !is_deaf => {
                 input.watch = Watch::Cancelled;
                 cx.lane.cancel(socket, Cancel::Receives);
+                self.restart_times(cx.now);
             }
             Watch::None | Watch::InFlight | Watch::Cancelled => {}
         }
-        input.watch != Watch::None
+        self.input.watch != Watch::None
+    }
+
+    /// Starts the times anew in which the peer must send something: this side did not read.
+    fn restart_times(&mut self, now: Duration) {
+        if let Some(frame_rate) = &mut self.input.frame_rate {
+            **frame_rate = posthouse_wire::FrameRate::began(now);
+        }
+        self.strand.session.on_activity(now);
+        self.strand.note_transfer_activity(now);
     }
 
     pub(super) fn on_watch(&mut self, cx: &mut Context<'_>, outcome: IoOutcome) {

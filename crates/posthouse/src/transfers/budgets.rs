@@ -92,18 +92,20 @@ impl TransferLeases {
         &mut self.0[resource as usize]
     }
 
-    /// Returns the number of bytes that the connection has, or `None` if it has nothing, not even a
-    /// place of an open file.
-    pub(crate) fn held_bytes(&self) -> Option<u64> {
+    /// Returns the number of bytes that the connection has.
+    pub(crate) fn held_bytes(&self) -> u64 {
         let amount = |resource: Resource| self.0[resource as usize].lease.amount();
-        let has_some = Resource::ALL.iter().any(|resource| amount(*resource) > 0);
-        has_some.then(|| amount(Resource::Reads) + amount(Resource::Windows))
+        amount(Resource::Reads) + amount(Resource::Windows)
     }
 
-    /// Returns, for each resource of which the connection has a part, the grants for which others
-    /// wait.
-    pub(crate) fn grants_awaited(&self) -> [GrantsAwaited; 4] {
-        self.0.each_ref().map(|account| account.lease.grants_awaited())
+    /// Returns whether the connection has a part of the resource.
+    pub(crate) fn has(&self, resource: Resource) -> bool {
+        self.0[resource as usize].lease.amount() > 0
+    }
+
+    /// Returns the grants for which others wait, if the connection has a part of the resource.
+    pub(crate) fn grants_awaited(&self, resource: Resource) -> GrantsAwaited {
+        self.0[resource as usize].lease.grants_awaited()
     }
 
     /// Forgets the requests of a slot whose transfer has ended.
@@ -133,9 +135,9 @@ impl Account {
         is_granted
     }
 
-    /// Takes what was granted, after a notification.
-    pub(crate) fn collect(&mut self) {
-        self.lease.collect();
+    /// Takes what was granted, after a notification. Returns whether something was.
+    pub(crate) fn collect(&mut self) -> bool {
+        self.lease.collect()
     }
 
     /// Returns the next slot that waits, if there is room for it. Call it after a notification,

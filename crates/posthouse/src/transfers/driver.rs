@@ -32,7 +32,7 @@ use posthouse_wire::{
 
 use crate::callbacks::Callbacks;
 use crate::close::HandlerResult;
-use crate::connection::{Context, Strand};
+use crate::connection::{Context, Pauses, Strand};
 use crate::directory::Directory;
 use crate::id::{FileSequence, Operation};
 use crate::output::Output;
@@ -81,11 +81,19 @@ impl Strand {
         }
     }
 
+    /// Starts the time anew after which transfers expire that wait for the peer.
+    pub(crate) fn note_transfer_activity(&mut self, now: Duration) {
+        if self.has_transfers() {
+            self.transfers().last_activity = now;
+        }
+    }
+
     /// Handles a frame of a transfer.
     pub(crate) fn on_transfer_frame(&mut self, cx: &mut Context<'_>, frame: TransferFrame<'_>) {
         if !self.may_transfer_now() {
             return;
         }
+        self.pauses.remove(Pauses::PACE_ENDED);
         self.on_first_message();
         if let Err(violation) = self.take_transfer_frame(cx, frame) {
             self.on_violation(cx, &violation);
@@ -122,7 +130,7 @@ impl Strand {
     /// reads from the peer: a walk that may begin, or a check of what the transfers hold.
     pub(crate) fn transfers_continue_at(&self) -> Option<Duration> {
         let transfers = self.cold.as_ref()?.transfers.as_ref()?;
-        transfers.walks.waits_until().into_iter().chain(transfers.use_check.next).min()
+        transfers.walks.waits_until().into_iter().chain(transfers.next_use_check()).min()
     }
 
     /// Returns the time at which a transfer, or a request, expires.

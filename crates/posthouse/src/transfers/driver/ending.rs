@@ -141,16 +141,24 @@ impl Strand {
         }
     }
 
-    /// Counts the work for a transfer that the peer began and that has failed, unless this side,
-    /// its disk or the line is the cause.
+    /// Counts the work for a transfer that the peer began and that has failed, unless this side or
+    /// its disk is the cause.
     pub(super) fn count_failed(&mut self, cx: &Context<'_>, slot: u8, error: &TransferError) {
         use TransferErrorKind as Kind;
-        let is_local = !error.is_by_peer()
-            && matches!(
-                error.kind(),
-                Kind::Disconnected | Kind::Cancelled | Kind::Disk | Kind::NoSpace
-            );
-        if !is_local && self.transfers().transfer(slot).begun_by == Side::Peer {
+        let transfer = self.transfers().transfer(slot);
+        if transfer.begun_by != Side::Peer {
+            return;
+        }
+        let sends = matches!(transfer.state, TransferState::Sending(_));
+        let is_local = match error.kind() {
+            _ if error.is_by_peer() => false,
+            Kind::Cancelled | Kind::Disk | Kind::NoSpace => true,
+            // The file here was changed.
+            Kind::Changed | Kind::Replaced => sends,
+            // A peer can also end its connections on purpose.
+            _ => false,
+        };
+        if !is_local {
             self.count_work(cx, FAILED_TRANSFER);
         }
     }

@@ -69,7 +69,9 @@ impl Strand {
         let account = self.transfers().account(resource);
         let is_lent =
             account.is_none_or(|(account, in_use)| account.request(slot, amount as u64, in_use));
-        self.transfers().note_leases(cx.now);
+        if is_lent {
+            self.transfers().renew_use_check(resource, cx.now);
+        }
         is_lent
     }
 
@@ -78,11 +80,12 @@ impl Strand {
         if !self.has_transfers() {
             return;
         }
-        if let Some((account, _)) = self.transfers().account(resource) {
-            account.collect();
+        if let Some((account, _)) = self.transfers().account(resource)
+            && account.collect()
+        {
+            // The queue moves, so the time to use what it has begins anew.
+            self.transfers().renew_use_check(resource, cx.now);
         }
-        // The queue moves, so the time to use what it has begins anew.
-        self.transfers().renew_use_check(cx.now);
         while let Some((account, in_use)) = self.transfers().account(resource)
             && let Some(slot) = account.next_granted(in_use)
         {
@@ -98,7 +101,7 @@ impl Strand {
                 account.settle(in_use);
             }
         }
-        self.transfers().end_use_check();
+        self.transfers().end_use_checks();
     }
 
     /// Lends to a transfer, which may have ended meanwhile.

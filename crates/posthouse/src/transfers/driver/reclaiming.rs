@@ -25,48 +25,60 @@ const MIN_USED_BYTES: u64 = 1024 * 1024;
 /// The time in which nobody who waits gets a turn, after which slow transfers end.
 const STUCK_TIME: Duration = Duration::from_secs(10);
 
-/// A check whether the peer uses what its transfers hold.
+/// A check whether the peer uses what its transfers hold of one resource.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct UseCheck {
     /// The number of bytes that the connection had moved when the time to use it began.
     moved_bytes: u64,
     /// The grants at the last check of a peer that was too slow.
-    grants: [GrantsAwaited; 4],
-    /// The time of the next check; `None` exactly while the transfers hold nothing.
-    pub(super) next: Option<Duration>,
+    grants: GrantsAwaited,
+    /// The time of the next check; `None` exactly while the transfers hold nothing of it.
+    next: Option<Duration>,
 }
 
 impl Transfers {
-    fn holds_any(&self) -> bool {
-        self.leases.as_ref().is_some_and(|leases| leases.held_bytes().is_some())
+    /// Returns the time of the next check.
+    pub(super) fn next_use_check(&self) -> Option<Duration> {
+        self.use_checks.iter().filter_map(|check| check.next).min()
     }
 
-    /// Returns whether the peer has moved fewer bytes than its transfers hold.
-    fn is_slow(&self) -> bool {
-        let held = self.leases.as_ref().and_then(|leases| leases.held_bytes());
-        let moved = self.moved_bytes - self.use_check.moved_bytes;
-        held.is_some_and(|held| moved < held.max(MIN_USED_BYTES))
+    /// Starts the time to use what the transfers hold of a resource. Each resource has a time of
+    /// its own: a grant of one shows nothing about those that wait for another.
+    pub(super) fn renew_use_check(&mut self, resource: Resource, now: Duration) {
+        let holds_any = self.leases.as_ref().is_some_and(|leases| leases.has(resource));
+        let next = holds_any.then_some(now + USE_TIME);
+        let (moved_bytes, grants) = (self.moved_bytes, GrantsAwaited::default());
+        self.use_checks[resource as usize] = UseCheck { moved_bytes, grants, next };
     }
 
-    /// Starts the time to use what the transfers hold, if they held nothing before.
-    pub(super) fn note_leases(&mut self, now: Duration) {
-        if self.use_check.next.is_none() {
-            self.renew_use_check(now);
+    /// Ends the checks of the resources of which the transfers hold nothing any more.
+    pub(super) fn end_use_checks(&mut self) {
+        let Some(leases) = &self.leases else { return };
+        for resource in Resource::ALL {
+            if !leases.has(resource) {
+                self.use_checks[resource as usize].next = None;
+            }
         }
     }
 
-    /// Starts the time to use what the transfers hold.
-    pub(super) fn renew_use_check(&mut self, now: Duration) {
-        let next = self.holds_any().then_some(now + USE_TIME);
-        let grants = [GrantsAwaited::default(); 4];
-        self.use_check = UseCheck { moved_bytes: self.moved_bytes, grants, next };
-    }
-
-    /// Ends the check if the transfers hold nothing any more.
-    pub(super) fn end_use_check(&mut self) {
-        if !self.holds_any() {
-            self.use_check.next = None;
+    /// Returns whether others wait for a resource and none of them gets its turn, although the peer
+    /// has had its time to use what its transfers hold of it, and has moved fewer bytes than they
+    /// hold.
+    fn is_stuck(&mut self, resource: Resource, now: Duration) -> bool {
+        let Some(leases) = &self.leases else { return false };
+        let (held, awaited) = (leases.held_bytes(), leases.grants_awaited(resource));
+        let moved = self.moved_bytes;
+        let check = &mut self.use_checks[resource as usize];
+        if check.next.is_none_or(|at| at > now) {
+            return false;
         }
+        let is_slow = moved - check.moved_bytes < held.max(MIN_USED_BYTES);
+        if !is_slow || awaited == GrantsAwaited::default() {
+            self.renew_use_check(resource, now);
+            return false;
+        }
+        check.next = Some(now + STUCK_TIME);
+        awaited.stands_still_since(std::mem::replace(&mut check.grants, awaited))
     }
 }
 
@@ -77,24 +89,11 @@ impl Strand {
             return;
         }
         let transfers = self.transfers();
-        if transfers.use_check.next.is_none_or(|at| at > cx.now) {
-            return;
-        }
-        let awaited = transfers
-            .leases
-            .as_ref()
-            .map_or_else(Default::default, |leases| leases.grants_awaited());
-        if !transfers.is_slow() || awaited == <[GrantsAwaited; 4]>::default() {
-            return transfers.renew_use_check(cx.now);
-        }
-        let before = std::mem::replace(&mut transfers.use_check.grants, awaited);
-        transfers.use_check.next = Some(cx.now + STUCK_TIME);
-        let is_stuck = |resource: &Resource| {
-            let at = *resource as usize;
-            awaited[at].stands_still_since(before[at])
-        };
+        let is_stuck = |resource: &Resource| transfers.is_stuck(*resource, cx.now);
         let stuck: Vec<Resource> = Resource::ALL.into_iter().filter(is_stuck).collect();
-        self.end_slow_transfers(cx, &stuck);
+        if !stuck.is_empty() {
+            self.end_slow_transfers(cx, &stuck);
+        }
     }
 
     /// Ends the transfers that hold one of these resources and wait for the peer. If none does, and
@@ -121,11 +120,12 @@ impl Strand {
     }
 
     /// Returns the slot of a transfer that holds one of these resources and waits for the peer. A
-    /// transfer that waits for this side is not slow because of its peer.
+    /// transfer that waits for this side is not slow because of its peer. One that waits for memory
+    /// that its own address has used up gets it soon: its siblings are checked as well.
     fn slow_slot(&mut self, stuck: &[Resource]) -> Option<u8> {
         let is_unread = self.output.queued_bytes() > 0;
-        // What the peer has sent may wait here.
-        let is_read = self.reads_transfers();
+        // While the handler has paused reading, what the peer has sent may wait here.
+        let is_read = self.handler_reads();
         let transfers = self.transfers();
         let last_chunk = transfers.slot_of_last_chunk();
         let waits_for_peer = |slot: u8, state: &TransferState| match state {

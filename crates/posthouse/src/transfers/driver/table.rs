@@ -66,7 +66,7 @@ pub(crate) struct Transfers {
     /// The number of bytes of files that the connection has sent and received.
     pub(super) moved_bytes: u64,
     /// The last check that the peer uses what the transfers hold.
-    pub(super) use_check: UseCheck,
+    pub(super) use_checks: [UseCheck; 4],
     /// The time at which the last frame of a transfer arrived.
     pub(super) last_activity: Duration,
     /// The time at which this side last queued a frame of a transfer.
@@ -111,7 +111,7 @@ impl Default for Transfers {
             walks: WalkQueue::default(),
             leases: None,
             moved_bytes: 0,
-            use_check: UseCheck::default(),
+            use_checks: Default::default(),
             last_activity: Duration::ZERO,
             last_said: Duration::ZERO,
             life: Life::Running,

@@ -1,8 +1,9 @@
-//! The walks of directories for a connection: one at a time, in the order of its requests.
+//! The walks of directories for a connection: one at a time.
 //!
-//! A request waits in the connection's queue. The first one is answered with the result of another
-//! walk if there is one; otherwise the connection waits for its turn to walk that directory itself.
-//! A connection that ends gives up its turn; a walk that has begun ends, and serves others.
+//! A request waits in one of two queues of the connection: that of the offers, in which removals of
+//! parts go before counts, or that of the lists. The first one is answered with the result of
+//! another walk if there is one; otherwise the connection waits for its turn to walk that directory
+//! itself. A connection that ends gives up its turn; a walk that has begun ends, and serves others.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,17 +1,19 @@
 //! The framework reads more slowly from an address that causes rejections, failed transfers or
 //! listings without end: threats T28 and T29. No frame is lost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use posthouse::Endpoint;
 use posthouse::sim::Faults;
+use posthouse::{Endpoint, Source};
 
 use super::file_handler::{FileHandler, serve_with};
 use super::frames::{
-    ABORT, GET, LIST, LISTED, OFFER, accepted, greet, greet_with, numbered, offer,
+    ABORT, ACCEPT, CHUNK, DONE, GET, LIST, LISTED, OFFER, accepted, greet, greet_with, numbered,
+    offer,
 };
 use crate::harness::{Harness, Options, in_simulation};
-use crate::raw::Raw;
+use crate::raw::{Raw, frame};
 
 /// Returns options that allow an address this number of rejections per second, and four times as
 /// many at once.
@@ -198,26 +200,138 @@ fn a_pause_does_not_hold_up_the_requests_of_this_side() {
     });
 }
 
-/// A peer does not answer for its line: what it loses with its connection does not count.
+/// The time of a pause does not count as that of a frame: the rest of it was not read.
 #[test]
-fn transfers_that_end_with_their_connection_do_not_count() {
+fn a_pause_does_not_make_a_frame_slow() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        let (server, log) = serve_with(harness, &there.directory(), options(harness, 5));
+        let crowd = pause(harness, &server, 1);
+        let mut raw = peer_from(harness, &server, 1);
+        let message = frame(0, &[7; 1000]);
+        raw.send_frame(LIST, &numbered(1, b""));
+        raw.send(&message[..100]);
+        harness.world().run_for(Duration::from_secs(1));
+        raw.send(&message[100..]);
+        raw.send_frame(GET, &numbered(3, b"/"));
+        let took = answers(harness, std::slice::from_mut(&mut raw), ABORT, 1);
+        assert!(took > Duration::from_secs(8), "{took:?}: a deadline within the pause helps");
+        assert_eq!(log.ends().len(), 0, "{:?}", log.ends());
+        drop((crowd, raw));
+        harness.end(&server);
+    });
+}
+
+/// Many lists wait, and the answer to each is counted. Between two pauses the peer is read all the
+/// same, so that neither its end nor its files take longer than one pause.
+#[test]
+fn a_peer_is_read_between_two_pauses() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        there.write("file", b"content");
+        let options = options(harness, 20).with(|o| o.connection.paused_end_timeout_ms = 15_000);
+        let (server, log) = serve_with(harness, &there.directory(), options);
+        let crowd = pause(harness, &server, 1);
+        let mut raw = peer_from(harness, &server, 1);
+        (0..15_u32).for_each(|n| raw.send_frame(LIST, &numbered(2 * n + 1, b"")));
+        raw.send_frame(OFFER, &offer(31, 4, b"upload"));
+        answers(harness, std::slice::from_mut(&mut raw), ACCEPT, 1);
+        raw.send_frame(CHUNK, &numbered(31, b"four"));
+        raw.send_frame(DONE, &numbered(31, &posthouse_wire::file_hash(b"four")));
+        raw.finish();
+        harness.wait_for("the upload", || there.read("upload").is_some());
+        assert_eq!(log.ends().len(), 0, "{:?}", log.ends());
+        drop((crowd, raw));
+        harness.end(&server);
+    });
+}
+
+/// Transfers that fail during a pause do not make it longer.
+#[test]
+fn a_pause_has_a_maximum() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        let kept = Arc::default();
+        let handler = FileHandler::new().keeping(Arc::clone(&kept)).giving(there.directory());
+        let server = harness.serve_with(handler, options(harness, 5));
+        let crowd = pause(harness, &server, 1);
+        let mut raw = peer_from(harness, &server, 1);
+        for id in [1, 3, 5, 7] {
+            raw.send_frame(OFFER, &offer(id, 9, b"later"));
+        }
+        raw.send_frame(LIST, &numbered(9, b""));
+        answers(harness, std::slice::from_mut(&mut raw), LISTED, 1);
+        raw.send_frame(GET, &numbered(11, b"/"));
+        for _ in 0..4 {
+            harness.world().run_for(Duration::from_secs(2));
+            let responder = kept.lock().expect("no panic").pop().expect("an offer");
+            responder.reject("no");
+        }
+        answers(harness, std::slice::from_mut(&mut raw), ABORT, 4);
+        let took = answers(harness, std::slice::from_mut(&mut raw), ABORT, 1);
+        assert!(took < Duration::from_secs(3), "{took:?} after 8 s");
+        drop((crowd, raw));
+        harness.end(&server);
+    });
+}
+
+/// A transfer that this side ends by itself is no reason to read its peer more slowly.
+#[test]
+fn own_transfers_do_not_pause_a_peer_of_an_address_over_its_limit() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        there.write("file", b"content");
+        let (server, _) = serve_with(harness, &there.directory(), options(harness, 20));
+        let mut raw = peer_from(harness, &server, 1);
+        let peer = server.peers()[0].id;
+        let crowd = pause(harness, &server, 1);
+        let source = Source::new(&there.directory(), "file");
+        let (sender, offered) = std::sync::mpsc::channel();
+        let run = server.run(peer, move |peer| {
+            sender.send(peer.offer_file(source)).expect("the test waits");
+            Ok(())
+        });
+        run.expect("the peer is connected");
+        answers(harness, std::slice::from_mut(&mut raw), OFFER, 1);
+        let offered = offered.recv().expect("an offer");
+        let run = server.run(peer, move |peer| {
+            peer.cancel_transfer(&offered);
+            Ok(())
+        });
+        run.expect("the peer is connected");
+        answers(harness, std::slice::from_mut(&mut raw), ABORT, 1);
+        raw.send_frame(GET, &numbered(1, b"/"));
+        let took = answers(harness, std::slice::from_mut(&mut raw), ABORT, 1);
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        drop((crowd, raw));
+        harness.end(&server);
+    });
+}
+
+/// A peer that ends its connection does not get around the limit.
+#[test]
+fn transfers_that_end_with_their_connection_count() {
     in_simulation(|harness| {
         let there = harness.store("there");
         let (server, _) = serve_with(harness, &there.directory(), options(harness, 20));
-        for n in 0..20 {
-            let mut raw = peer_from(harness, &server, 1);
-            for id in [1, 3] {
-                raw.send_frame(OFFER, &offer(id, 9, format!("{n}-{id}").as_bytes()));
-                accepted(harness, &mut raw);
+        let end_transfers = |connections: u32| {
+            for n in 0..connections {
+                let mut raw = peer_from(harness, &server, 1);
+                for id in [1, 3] {
+                    raw.send_frame(OFFER, &offer(id, 9, format!("{n}-{id}").as_bytes()));
+                    accepted(harness, &mut raw);
+                }
+                raw.reset();
             }
-            raw.reset();
-        }
-        harness.wait_for("the ends", || server.stats().connections == 0);
-        let mut raws = [peer_from(harness, &server, 1)];
-        raws[0].send_frame(GET, &numbered(1, b"/"));
-        answers(harness, &mut raws, ABORT, 1);
-        assert_eq!(server.stats().rejection_pauses, 0);
-        drop(raws);
+            harness.wait_for("the ends", || server.stats().connections == 0);
+            let mut raws = [peer_from(harness, &server, 1)];
+            raws[0].send_frame(GET, &numbered(1, b"/"));
+            answers(harness, &mut raws, ABORT, 1);
+            server.stats().rejection_pauses
+        };
+        // The address has 80 units at once.
+        assert_eq!(end_transfers(8), 0);
+        assert_eq!(end_transfers(20), 1);
         harness.end(&server);
     });
 }

@@ -330,6 +330,90 @@ fn slow_peers_that_are_paced_cannot_hold_the_memory_for_ever() {
     });
 }
 
+/// A grant of one resource gives no time to use another one. A peer needs nobody else to make such
+/// grants: one of two gets waits for the place of the other, its own.
+#[test]
+fn grants_of_another_resource_give_no_time() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        there.write("file", &content(1, 1000));
+        // An address may receive one file, and send one.
+        let options = options(harness, 8 << 20).with(|o| o.endpoint.max_open_files = 8);
+        let (server, _) = serve_with(harness, &there.directory(), options);
+        let mut slow: Vec<Raw> = slow_peers(harness, &server).collect();
+        let mut honest = peer_from(harness, &server, 9);
+        honest.send_frame(OFFER, &offer(1, 10, b"honest"));
+        let begun = harness.world().now();
+        let passed = || harness.world().now() - begun;
+        let (mut id, mut next) = (3, Duration::from_secs(100));
+        while !is_accepted(&mut honest) {
+            harness.world().run_for(Duration::from_secs(1));
+            if passed() > next {
+                for raw in &mut slow {
+                    raw.send_frame(GET, &numbered(id, b"file"));
+                    raw.send_frame(GET, &numbered(id + 2, b"file"));
+                    for _ in 0..2 {
+                        let offered = next_offer(harness, raw);
+                        raw.send_frame(ABORT, &numbered(offered, &2_u16.to_le_bytes()));
+                    }
+                }
+                id += 4;
+                next += Duration::from_secs(100);
+            }
+            assert!(passed() < Duration::from_secs(160), "the honest peer still waits");
+        }
+        drop((slow, honest));
+        harness.wait_for("the end of all connections", || server.stats().connections == 0);
+        harness.end(&server);
+    });
+}
+
+/// Offers that have an open file, and wait for memory that their own address has used up, get it
+/// when the transfers that hold it end as slow; then they are slow themselves.
+#[test]
+fn offers_that_wait_for_their_own_address_cannot_hold_the_open_files_for_ever() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        // An address may receive four files, and has 1 MiB for windows.
+        let options = options(harness, 8 << 20).with(|o| o.endpoint.max_open_files = 32);
+        let (server, _) = serve_with(harness, &there.directory(), options);
+        let mut quick: Vec<Raw> = (1..5_u8)
+            .map(|host| {
+                let mut raw = peer_from(harness, &server, host);
+                raw.send_frame(OFFER, &offer(1, 1 << 40, format!("quick {host}").as_bytes()));
+                accepted(harness, &mut raw);
+                raw
+            })
+            .collect();
+        let idle: Vec<Raw> = (1..5_u8)
+            .map(|host| {
+                let mut raw = peer_from(harness, &server, host);
+                for id in [1, 3, 5] {
+                    let name = format!("idle {host} {id}");
+                    raw.send_frame(OFFER, &offer(id, 1 << 40, name.as_bytes()));
+                }
+                raw
+            })
+            .collect();
+        harness.wait_for("the open files", || server.stats().open_files == 16);
+        let mut honest = peer_from(harness, &server, 9);
+        honest.send_frame(OFFER, &offer(1, 0, b"honest"));
+        let begun = harness.world().now();
+        while !is_accepted(&mut honest) {
+            for raw in &mut quick {
+                raw.send_frame(CHUNK, &numbered(1, &[7; 5_000]));
+                while raw.take_frame().is_some() {}
+            }
+            harness.world().run_for(Duration::from_secs(1));
+            let passed = harness.world().now() - begun;
+            assert!(passed < Duration::from_secs(180), "the honest peer still waits");
+        }
+        drop((quick, idle, honest));
+        harness.wait_for("the end of all connections", || server.stats().connections == 0);
+        harness.end(&server);
+    });
+}
+
 /// The time to use a place begins when it is granted, however long the transfer has waited for it.
 #[test]
 fn peers_that_got_their_places_late_cannot_hold_them_for_ever() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use posthouse::DisconnectKind;
+use posthouse::{DisconnectKind, Peer};
 
 use crate::harness::{everywhere, in_simulation};
 use crate::probe::Probe;
@@ -81,6 +81,44 @@ fn a_pause_of_ours_does_not_make_the_peer_slow() {
         harness.world().run_for(Duration::from_secs(99));
         assert!(seen.ends().is_empty(), "{:?}", seen.ends());
         harness.wait_for("the second message", || seen.messages().len() == 2);
+        assert!(seen.ends().is_empty(), "{:?}", seen.ends());
+        drop(raw);
+        harness.end(&server);
+    });
+}
+
+/// The frame has begun when the pause begins, and its rest arrives during the pause. No deadline
+/// runs meanwhile that would start its time anew.
+#[test]
+fn a_pause_within_a_frame_does_not_make_the_frame_slow() {
+    in_simulation(|harness| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let options = harness.options().with(|o| o.connection.heartbeat_ms = 0);
+        let server = harness.serve_with(probe, options);
+        let mut raw = harness.dial(&server);
+        let message = frame(1, &[7; 1_000]);
+        raw.send(&message[..100]);
+        harness.wait_for("the beginning of the frame", || server.stats().assembly_bytes > 0);
+        let peer = server.peers()[0].id;
+        let run = |pauses: bool| {
+            let change = move |peer: &mut Peer<'_, Probe>| {
+                if pauses {
+                    peer.pause_reading();
+                } else {
+                    peer.resume_reading();
+                }
+                Ok(())
+            };
+            server.run(peer, change).expect("the peer is connected");
+        };
+        run(true);
+        harness.world().run_for(Duration::from_secs(1));
+        raw.send(&message[100..]);
+        harness.world().run_for(Duration::from_secs(12));
+        assert_eq!(seen.messages().len(), 0);
+        run(false);
+        harness.wait_for("the message", || seen.messages() == [(1, vec![7; 1_000])]);
         assert!(seen.ends().is_empty(), "{:?}", seen.ends());
         drop(raw);
         harness.end(&server);
