@@ -38,9 +38,12 @@ impl Failure {
         Self { text: text.into(), kind: Kind::Interrupted }
     }
 
-    /// Adds another reason.
-    pub(crate) fn with(self, text: &str) -> Self {
-        Self { text: format!("{}; {text}", self.text), ..self }
+    /// Adds another reason, if there is one.
+    pub(crate) fn with(self, reason: Option<impl fmt::Display>) -> Self {
+        match reason {
+            None => self,
+            Some(reason) => Self { text: format!("{}; {reason}", self.text), ..self },
+        }
     }
 
     /// Returns 2 for wrong usage, as clap does, 130 for an interruption, as shells do, and 1

@@ -49,7 +49,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-pub(crate) use client::{FileClient, Listing, NotListed};
+pub(crate) use client::{FileClient, NotListed};
 pub(crate) use list_cursor::{InvalidNames, ListCursor};
 pub(crate) use report::{Direction, TransferReport};
 pub(crate) use run::{FileJob, JobSource, NextJob, RunEnd};

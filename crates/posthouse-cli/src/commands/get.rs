@@ -271,10 +271,9 @@ impl JobSource for GetJobs {
 
     fn take_failure(&mut self) -> Option<Failure> {
         let invalid = self.invalid.message();
-        match (self.failure.take(), invalid) {
-            (failure, None) => failure,
-            (None, Some(invalid)) => Some(Failure::runtime(invalid)),
-            (Some(failure), Some(invalid)) => Some(failure.with(&invalid)),
+        match self.failure.take() {
+            None => invalid.map(Failure::runtime),
+            Some(failure) => Some(failure.with(invalid)),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::term::stdout;
 use crate::term::terminal::Terminal;
 use crate::term::timestamp::Timestamp;
 use crate::term::units::ByteSize;
-use crate::transfer_client::{ConnectFlags, FileClient, Listing, RetryPolicy};
+use crate::transfer_client::{ConnectFlags, FileClient, RetryPolicy};
 use posthouse::Escaped;
 
 /// List the files of a server: size in bytes, time of modification (UTC), name.
@@ -55,7 +55,7 @@ impl List {
         let mut client = FileClient::start(&self.target, &self.connect, policy, terminal)?;
         let mut files = 0_u64;
         let mut bytes = 0_u64;
-        let listed = client.list(&self.prefix, |entry| {
+        let (listed, invalid) = client.list(&self.prefix, |entry| {
             files += 1;
             bytes = bytes.saturating_add(entry.size);
             if self.json {
@@ -65,14 +65,14 @@ impl List {
             }
         });
         let ended = client.shutdown();
-        let invalid = match listed? {
-            Listing::Complete(invalid) => invalid,
-            Listing::Failed(why) => return Err(Failure::runtime(why)),
-        };
+        let invalid = invalid.message();
+        if let Err(failure) = listed {
+            return Err(failure.with(invalid));
+        }
         if !self.json && io::stdout().is_terminal() {
             stdout::write(&format!("{files} files, {}\n", ByteSize(bytes)))?;
         }
-        ended.and(invalid.message().map_or(Ok(()), |text| Err(Failure::runtime(text))))
+        ended.and(invalid.map_or(Ok(()), |text| Err(Failure::runtime(text))))
     }
 }
 

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use posthouse::{Escaped, TransferHandle};
 use serde::Serialize;
+
+use super::stdout;
+use crate::failure::{CommandResult, Failure};
 
 /// The maximum number of bars for single files. Other files count in the total only.
 const MAX_FILE_BARS: usize = 8;
@@ -23,6 +27,8 @@ const FILE_BAR: &str = "  {prefix:22!} {wide_bar:.dim} {binary_bytes:>10} of \
 pub(crate) struct Terminal {
     bars: MultiProgress,
     output: Output,
+    /// The first failure to write to stdout.
+    stdout_failure: Arc<OnceLock<Failure>>,
 }
 
 /// The choice of what the program shows on stderr, besides the results on stdout.
@@ -40,32 +46,42 @@ impl Terminal {
     /// Makes a terminal for all messages. It has progress bars if stderr is a terminal.
     pub(crate) fn new() -> Self {
         let output = if io::stderr().is_terminal() { Output::Bars } else { Output::Messages };
-        Self { bars: MultiProgress::new(), output }
+        Self::with(output)
     }
 
     /// Makes a terminal for errors only.
     pub(crate) fn quiet() -> Self {
-        Self { bars: MultiProgress::new(), output: Output::Errors }
+        Self::with(Output::Errors)
+    }
+
+    fn with(output: Output) -> Self {
+        Self { bars: MultiProgress::new(), output, stdout_failure: Arc::default() }
     }
 
     pub(crate) fn shows_bars(&self) -> bool {
         self.output == Output::Bars
     }
 
-    /// Writes a line to stdout. A closed pipe is not a failure.
+    /// Writes a line to stdout, and keeps the failure to do so.
     pub(crate) fn line(&self, line: &str) {
-        self.bars.suspend(|| {
-            let mut stdout = io::stdout().lock();
-            let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-        });
+        self.write(|| stdout::write(&format!("{line}\n")));
     }
 
-    /// Writes a value to stdout, as one line of JSON.
+    /// Writes a value to stdout, as one line of JSON, and keeps the failure to do so.
     pub(crate) fn json(&self, value: &impl Serialize) {
-        match serde_json::to_string(value) {
-            Ok(line) => self.line(&line),
-            Err(error) => self.error(&format!("cannot write JSON: {error}")),
+        self.write(|| stdout::write_json_line(value));
+    }
+
+    fn write(&self, write: impl FnOnce() -> CommandResult) {
+        if let Err(failure) = self.bars.suspend(write) {
+            // Later failures have the same cause.
+            let _ = self.stdout_failure.set(failure);
         }
+    }
+
+    /// Returns the first failure to write to stdout.
+    pub(crate) fn stdout_failure(&self) -> Option<&Failure> {
+        self.stdout_failure.get()
     }
 
     /// Writes an error to stderr. If stderr is closed the line is lost.

@@ -87,15 +87,6 @@ impl From<GaveUp> for Failure {
     }
 }
 
-/// The result of a listing.
-#[derive(Debug)]
-pub(crate) enum Listing {
-    /// The server listed all its files. These of their names are invalid.
-    Complete(InvalidNames),
-    /// The server did not list all its files, for this reason.
-    Failed(String),
-}
-
 /// The reason why the server did not send a page of its list.
 #[derive(Clone, Debug)]
 pub(crate) struct NotListed {
@@ -288,24 +279,24 @@ impl FileClient {
 
     // ---- listing ----
 
-    /// Calls `each` for each file of the server whose name begins with `prefix`, in order.
+    /// Calls `each` for each file of the server whose name begins with `prefix`, in order. Returns
+    /// whether the server listed all of them, and the invalid names, also after a failure.
     pub(crate) fn list(
         &mut self,
         prefix: &str,
         mut each: impl FnMut(FileEntry) -> CommandResult,
-    ) -> CommandResult<Listing> {
+    ) -> (CommandResult, InvalidNames) {
         let mut cursor = ListCursor::new(prefix);
         let mut invalid = InvalidNames::default();
         loop {
-            let page = match self.fetch_page(cursor.after())? {
-                Ok(page) => page,
-                Err(error) => return Ok(Listing::Failed(self.not_listed(&error).why)),
+            let listed = match self.fetch_page(cursor.after()) {
+                Ok(page) => cursor.take(page),
+                Err(failure) => return (Err(failure), invalid),
             };
-            let listed = cursor.take(page);
-            listed.files.into_iter().try_for_each(&mut each)?;
             invalid.add(listed.invalid);
-            if listed.is_last {
-                return Ok(Listing::Complete(invalid));
+            let shown = listed.files.into_iter().try_for_each(&mut each);
+            if shown.is_err() || listed.is_last {
+                return (shown, invalid);
             }
         }
     }
@@ -331,7 +322,21 @@ impl FileClient {
     }
 
     /// Fetches the first files after a name, as long as the retry policy allows another attempt.
-    fn fetch_page(&mut self, after: &str) -> CommandResult<Page> {
+    fn fetch_page(&mut self, after: &str) -> CommandResult<FileList> {
+        let mut last_error = None;
+        self.try_fetch_page(after, &mut last_error).map_err(|failure| {
+            // The failure is another one, such as an interruption of the next attempt.
+            failure.with(last_error.map(|error| self.not_listed(&error).why))
+        })
+    }
+
+    /// Fetches the first files after a name. Keeps the error of the last failed attempt, unless the
+    /// failure names it.
+    fn try_fetch_page(
+        &mut self,
+        after: &str,
+        last_error: &mut Option<TransferError>,
+    ) -> CommandResult<FileList> {
         loop {
             let Some(peer) = self.peer() else {
                 self.wait_for_page(None)?;
@@ -346,12 +351,14 @@ impl FileClient {
             match page {
                 Some(Ok(page)) => {
                     self.on_progress();
-                    return Ok(Ok(page));
+                    return Ok(page);
                 }
                 Some(Err(error)) => {
                     if !error.is_passing() || !self.backoff.may_retry(Instant::now()) {
-                        return Ok(Err(error));
+                        *last_error = None;
+                        return Err(Failure::runtime(self.not_listed(&error).why));
                     }
+                    *last_error = Some(error);
                     self.pause()?;
                 }
                 // The connection was lost.

@@ -1,5 +1,6 @@
 //! The report of a run: a line for each file, the sums at the end, and the result of the command.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use posthouse::{Escaped, TransferHandle};
@@ -84,8 +85,9 @@ pub(super) enum FileEnd<'a> {
     Failed(String),
     /// The file failed for this reason, which may be gone in a later run.
     FailedForNow(String),
-    /// The run ended before the file was transferred, for this reason.
-    Unfinished(&'a str),
+    /// The run ended before the file was transferred, for the reason `why`. An attempt may have
+    /// failed before, for another reason.
+    Unfinished { why: &'a str, last_failure: Option<&'a str> },
 }
 
 impl FileEnd<'_> {
@@ -106,6 +108,8 @@ pub(crate) struct TransferReport {
     failure_lines: PeerLines,
     started: Instant,
     counts: Counts,
+    /// The failure besides those of single files that did not end the run.
+    noted: Option<Failure>,
 }
 
 /// The sums of a report. The fields without `skip` are those of the last JSON line.
@@ -153,7 +157,7 @@ struct FileLine<'a> {
     /// The number of the delivery, the same in every attempt.
     delivery: Option<String>,
     seconds: f64,
-    error: Option<&'a str>,
+    error: Option<Cow<'a, str>>,
 }
 
 /// The JSON line of all files together.
@@ -173,7 +177,8 @@ impl TransferReport {
         let failure_lines = PeerLines::new();
         failure_lines.limit(DEFAULT_LINES_PER_SECOND, started);
         let counts = Counts::default();
-        Self { direction, style, terminal, bars, failure_lines, started, counts }
+        let noted = None;
+        Self { direction, style, terminal, bars, failure_lines, started, counts, noted }
     }
 
     /// Replaces the summary by lines, for a run that goes on until an interruption.
@@ -224,9 +229,12 @@ impl TransferReport {
         self.add_end(name, &Attempt::default(), &end, true);
     }
 
-    /// Shows a failure that did not end the run.
-    pub(super) fn note(&self, failure: &Failure) {
-        self.terminal.error(&failure.to_string());
+    /// Notes a failure that did not end the run, and is not that of a single file.
+    pub(super) fn note(&mut self, failure: Failure) {
+        self.noted = Some(match self.noted.take() {
+            None => failure,
+            Some(noted) => noted.with(Some(failure)),
+        });
     }
 
     /// Adds the number of files that were not even started.
@@ -264,7 +272,7 @@ impl TransferReport {
                 counts.failed += 1;
                 counts.failed_for_now += 1;
             }
-            FileEnd::Unfinished(_) => counts.left += 1,
+            FileEnd::Unfinished { .. } => counts.left += 1,
         }
         match (end, self.style) {
             (_, ReportStyle::Json) => self.terminal.json(&FileLine::new(name, attempt, end)),
@@ -277,13 +285,15 @@ impl TransferReport {
                 let line = format!("not {verb}: {}: {why}", Escaped(name));
                 self.show_failure(&line, is_of_peer);
             }
-            (FileEnd::Unfinished(_), _) => {
+            (FileEnd::Unfinished { last_failure, .. }, _) => {
                 let size = attempt.progress.and_then(TransferHandle::size);
                 let how_far = size.map_or_else(String::new, |size| {
                     let moved = ByteSize(attempt.transferred_bytes());
                     format!(" ({moved} of {})", ByteSize(size))
                 });
-                self.terminal.error(&format!("not finished: {}{how_far}", Escaped(name)));
+                let name = Escaped(name);
+                let earlier = earlier_failure(*last_failure);
+                self.terminal.error(&format!("not finished: {name}{how_far}{earlier}"));
             }
         }
     }
@@ -341,6 +351,15 @@ impl TransferReport {
 
     /// Ends the report, and returns the result of the command.
     pub(crate) fn close(&mut self, end: &RunEnd) -> CommandResult {
+        let result = self.show_end(end);
+        match (result, self.terminal.stdout_failure()) {
+            (result, None) => result,
+            (Ok(()), Some(failure)) => Err(failure.clone()),
+            (Err(result), failure) => Err(result.with(failure)),
+        }
+    }
+
+    fn show_end(&mut self, end: &RunEnd) -> CommandResult {
         self.bars.clear();
         self.show_hidden_failures();
         let missing = self.counts.failed + self.counts.left;
@@ -351,6 +370,12 @@ impl TransferReport {
             // The failure says everything.
             ReportStyle::Summary if all == 0 && matches!(end, RunEnd::NotAllFound(_)) => {}
             ReportStyle::Summary => self.terminal.line(&self.summary()),
+        }
+        let is_all = missing == 0 && !self.counts.has_unknown;
+        // If it is the only failure of an interrupted run, it is the result.
+        let is_result = is_all && matches!(end, RunEnd::Interrupted);
+        if let (Some(noted), false) = (&self.noted, is_result) {
+            self.terminal.error(&noted.to_string());
         }
         let verb = self.direction.participle();
         let mut what = format!("{missing} of {} not {verb}", files(all));
@@ -373,7 +398,7 @@ impl TransferReport {
                 Err(Failure::runtime(text))
             }
             RunEnd::Complete if missing == 0 => Ok(()),
-            RunEnd::Interrupted if missing == 0 && !self.counts.has_unknown => Ok(()),
+            RunEnd::Interrupted if is_all => self.noted.take().map_or(Ok(()), Err),
             RunEnd::Complete => {
                 Err(Failure::runtime(format!("{what}, {for_reasons}{again_if_later}")))
             }
@@ -396,7 +421,8 @@ impl TransferReport {
             error: match end {
                 RunEnd::GaveUp(gave_up) => Some(gave_up.why().into()),
                 RunEnd::NotAllFound(failure) => Some(failure.to_string()),
-                RunEnd::Complete | RunEnd::Interrupted => None,
+                RunEnd::Interrupted => self.noted.as_ref().map(Failure::to_string),
+                RunEnd::Complete => None,
             },
         }
     }
@@ -441,10 +467,20 @@ impl<'a> FileLine<'a> {
                 blake3: Some(hex(*hash)),
                 ..line
             },
-            FileEnd::Failed(why) | FileEnd::FailedForNow(why) => Self { error: Some(why), ..line },
-            FileEnd::Unfinished(why) => Self { error: Some(why), ..line },
+            FileEnd::Failed(why) | FileEnd::FailedForNow(why) => {
+                Self { error: Some(why.into()), ..line }
+            }
+            FileEnd::Unfinished { why, last_failure } => {
+                let error = format!("{why}{}", earlier_failure(*last_failure));
+                Self { error: Some(error.into()), ..line }
+            }
         }
     }
+}
+
+/// Returns the end of a message about a file that was not finished.
+fn earlier_failure(why: Option<&str>) -> String {
+    why.map_or_else(String::new, |why| format!("; an earlier attempt failed: {why}"))
 }
 
 /// Returns true if the receiver already had the whole of a transferred file.
@@ -463,4 +499,24 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_run_that_has_noted_a_failure_is_no_success() {
+        let failure = || Failure::runtime("1 invalid name in the list was left out: a");
+        let close = |noted: Option<Failure>| {
+            let terminal = Terminal::quiet();
+            let mut report = TransferReport::new(Direction::Get, ReportStyle::Quiet, terminal);
+            if let Some(failure) = noted {
+                report.note(failure);
+            }
+            report.close(&RunEnd::Interrupted)
+        };
+        assert_eq!(close(None), Ok(()));
+        assert_eq!(close(Some(failure())), Err(failure()));
+    }
 }

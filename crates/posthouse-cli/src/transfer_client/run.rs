@@ -81,6 +81,12 @@ pub(crate) trait JobSource {
     fn take_failure(&mut self) -> Option<Failure> {
         None
     }
+
+    /// Takes a file that the source has found, and that should be transferred but cannot be, if
+    /// `next` has not returned it: its name, and the reason.
+    fn take_unsendable(&mut self) -> Option<(String, String)> {
+        None
+    }
 }
 
 /// The end of a run.
@@ -120,6 +126,8 @@ struct Job {
     best: u64,
     /// The progress of the last attempt.
     progress: Option<TransferHandle>,
+    /// The reason why the last of the attempts failed that are counted in `failed`.
+    last_failure: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +170,8 @@ struct Run<'a> {
     report: &'a mut TransferReport,
     phase: Phase,
     page: PageRequest,
+    /// The reason why the last request for the page failed, if it is repeated.
+    page_failure: Option<String>,
     /// The jobs in the order in which they were taken.
     jobs: Vec<Job>,
     last_number: u64,
@@ -184,6 +194,7 @@ impl FileClient {
             report,
             phase: Phase::Taking,
             page: PageRequest::Waiting(Instant::now()),
+            page_failure: None,
             jobs: Vec::new(),
             last_number: 0,
             grace,
@@ -328,6 +339,7 @@ impl Run<'_> {
                         failed: 0,
                         best: 0,
                         progress: None,
+                        last_failure: None,
                     });
                     return Ok(self.jobs.len() - 1);
                 }
@@ -387,11 +399,13 @@ impl Run<'_> {
             }
             Err(error) if error.is_passing() && self.client.backoff.may_retry(now) => {
                 self.page = PageRequest::Waiting(self.client.backoff.next_attempt_at(now));
+                self.page_failure = Some(self.client.not_listed(&error).why);
                 return;
             }
             Err(error) => Err(self.client.not_listed(&error)),
         };
         self.page = PageRequest::Waiting(now);
+        self.page_failure = None;
         self.source.on_page(page, self.report);
     }
 
@@ -439,11 +453,11 @@ impl Run<'_> {
         }
         if is_worth_a_retry(error, job.failed) && self.client.backoff.may_retry(now) {
             job.state = JobState::Waiting(now + pause_after(job.failed));
+            job.last_failure = Some(error.to_string());
             return Ok(());
         }
         let job = self.jobs.remove(index);
-        let is_not_found = error.kind() == TransferErrorKind::NotFound;
-        let not_listed = job.file.not_listed.as_deref().filter(|_| is_not_found);
+        let not_listed = job.file.not_listed.as_deref().filter(|_| may_be_a_directory(error));
         let why = match not_listed {
             Some(not_listed) => format!("{error}; {}", not_listed.why),
             None => error.to_string(),
@@ -490,18 +504,28 @@ impl Run<'_> {
             RunEnd::Interrupted => "interrupted",
             RunEnd::GaveUp(gave_up) => gave_up.why(),
         };
-        for Job { file, progress, .. } in &self.jobs {
+        for Job { file, progress, last_failure, .. } in &self.jobs {
             let attempt = Attempt { progress: progress.as_ref(), time: Duration::ZERO };
-            self.report.add(&file.name, &attempt, &FileEnd::Unfinished(why));
+            let end = FileEnd::Unfinished { why, last_failure: last_failure.as_deref() };
+            self.report.add(&file.name, &attempt, &end);
+        }
+        while let Some((name, why)) = self.source.take_unsendable() {
+            self.report.failed(&name, &why);
         }
         self.report.add_untried(self.source.remaining());
         if !self.source.is_complete() {
             self.report.add_unknown();
         }
-        if let Some(failure) = self.source.take_failure() {
-            self.report.note(&failure);
-        }
+        let failures = [self.page_failure.map(Failure::runtime), self.source.take_failure()];
+        failures.into_iter().flatten().for_each(|failure| self.report.note(failure));
     }
+}
+
+/// Returns true if the server may have a directory under the name of a file that failed with this
+/// error. Some servers answer a request for a directory as one for an invalid name.
+fn may_be_a_directory(error: &TransferError) -> bool {
+    use TransferErrorKind as Kind;
+    error.is_by_peer() && matches!(error.kind(), Kind::NotFound | Kind::BadName)
 }
 
 /// Returns true if a job that failed this many times with this error should be retried.

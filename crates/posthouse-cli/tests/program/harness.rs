@@ -102,18 +102,27 @@ impl Program {
         directory: &Path,
         arguments: impl IntoIterator<Item = S>,
     ) -> Self {
+        Self::start_with(directory, arguments, Stdio::piped())
+    }
+
+    /// Starts the program with this stdout. Only a pipe can be read.
+    pub(crate) fn start_with<S: AsRef<OsStr>>(
+        directory: &Path,
+        arguments: impl IntoIterator<Item = S>,
+        stdout: Stdio,
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_posthouse"));
         command
             .current_dir(directory)
             .args(arguments)
             .env_remove("POSTHOUSE_LOG")
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(Stdio::piped());
         #[cfg(windows)]
         super::windows_console::set_own_console(&mut command);
         let mut child = spawn(&mut command);
-        let stdout = lines(child.stdout.take().expect("the stream is piped"));
+        let stdout = child.stdout.take().map_or_else(|| channel().1, lines);
         let stderr = lines(child.stderr.take().expect("the stream is piped"));
         Self { child, stdout, stderr }
     }

@@ -143,6 +143,13 @@ fn names_that_lead_elsewhere_are_not_got() {
     assert_eq!(names, ["good", "own"]);
 }
 
+/// Returns the BLAKE3 hash of no bytes.
+fn hash_of_nothing() -> Vec<u8> {
+    let hash = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+    let byte = |at: usize| u8::from_str_radix(&hash[2 * at..2 * at + 2], 16).unwrap();
+    (0..32).map(byte).collect()
+}
+
 /// Answers a get with an empty file of this name, and completes the transfer.
 fn give_empty(connection: &mut HostileConnection, frame: &ClientFrame, name: &str) {
     match frame.kind {
@@ -150,10 +157,7 @@ fn give_empty(connection: &mut HostileConnection, frame: &ClientFrame, name: &st
             connection.offer(frame.id, 0, 0, name);
         }
         ACCEPT => {
-            let hash = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
-            let byte = |at: usize| u8::from_str_radix(&hash[2 * at..2 * at + 2], 16).unwrap();
-            let hash: Vec<u8> = (0..32).map(byte).collect();
-            connection.say(DONE, &[&frame.id.to_le_bytes(), &hash[..]].concat());
+            connection.say(DONE, &[&frame.id.to_le_bytes()[..], &hash_of_nothing()].concat());
         }
         _ => {}
     }
@@ -332,6 +336,8 @@ fn a_file_is_got_also_if_its_server_cannot_list() {
             match (frame.kind, &frame.rest[..]) {
                 (LIST, _) => connection.abort(frame.id, code, "no list"),
                 (GET, b"y") => connection.abort(frame.id, 7, "no y"),
+                // The name is that of a directory.
+                (GET, b"d") => connection.abort(frame.id, 8, "not a regular file"),
                 _ => give_empty(connection, &frame, "x"),
             }
             true
@@ -339,17 +345,16 @@ fn a_file_is_got_also_if_its_server_cannot_list() {
         let (got, names) = run_against(&["get", "x", "--retry=0"], answer);
         assert_eq!(got.expect(0).stderr, "", "code {code}");
         assert_eq!(names, ["own", "x"]);
-        let (got, _) = run_against(&["get", "y", "--retry=0"], answer);
-        let got = got.expect(1);
-        expect_texts(
-            &got,
-            &[
-                "not received: y: the peer reports: no such file: no y; cannot list the files of ",
-                "no list\n",
-            ],
-        );
-        let has_advice = got.stderr.ends_with("run the same command again to resume\n");
-        assert_eq!(has_advice, may_succeed_later, "code {code}: {got:#?}");
+        for (name, why) in
+            [("y", "no such file: no y"), ("d", "invalid file name: not a regular file")]
+        {
+            let (got, _) = run_against(&["get", name, "--retry=0"], answer);
+            let got = got.expect(1);
+            let line = format!("not received: {name}: the peer reports: {why}; cannot list the ");
+            expect_texts(&got, &[&line, "no list\n"]);
+            let has_advice = got.stderr.ends_with("run the same command again to resume\n");
+            assert_eq!(has_advice, may_succeed_later, "code {code}: {got:#?}");
+        }
     }
 }
 
@@ -379,6 +384,148 @@ fn a_run_that_is_cut_short_also_names_the_failures_before() {
             ],
         );
     }
+}
+
+#[test]
+fn a_list_that_is_cut_short_also_names_the_invalid_names_before() {
+    for is_lost in [false, true] {
+        let answer = move |connection: &mut HostileConnection, frame: ClientFrame| {
+            if frame.rest.is_empty() {
+                let page = [Listed::file("\u{1b}", 1), Listed::file("a", 1)];
+                connection.list_page(frame.id, true, &page);
+            } else if is_lost {
+                // The code for a wrong key, after which the client does not connect again.
+                connection.say(BYE, &[&[5, 0, 0, 0, 0, 0], "no more".as_bytes()].concat());
+            } else {
+                connection.abort(frame.id, 1, "no more");
+            }
+            true
+        };
+        let (listed, _) = run_against(&["list"], answer);
+        let listed = listed.expect(1);
+        assert_eq!(listed.stdout, "           1  1970-01-01T00:00:00Z  a\n");
+        let text = "no more; 1 invalid name in the list was left out: \\u{1b}\n";
+        assert!(listed.stderr.ends_with(text), "{listed:#?}");
+        assert_eq!(listed.stderr.lines().count(), 1, "{listed:#?}");
+    }
+}
+
+#[test]
+fn an_interruption_between_two_attempts_names_the_failure_of_the_last_one() {
+    for (command, listed, expected) in [
+        (&["list"][..], false, "error: interrupted; cannot list the files of 127.0.0.1:"),
+        (&["get", "--all"], false, "cannot list the files of 127.0.0.1:"),
+        (&["get", "x"], true, "not finished: x; an earlier attempt failed: "),
+        (&["get", "x", "--json"], true, "error: interrupted: 1 of 1 file not received"),
+    ] {
+        let (requested, requests) = channel();
+        let address = hostile_server(move |connection, frame| {
+            if frame.kind == LIST && listed {
+                connection.list(frame.id, &[""; 0]);
+            } else {
+                requested.send(()).unwrap();
+                connection.abort(frame.id, 5, "come back");
+            }
+            true
+        });
+        let here = TemporaryDirectory::new();
+        let address = address.to_string();
+        let words = [&[command[0], &address], &command[1..]].concat();
+        let client = Program::start_in(here.path(), words);
+        // The second attempt follows the failure of the first one.
+        for _ in 0..2 {
+            requests.recv_timeout(TEST_TIMEOUT).unwrap();
+        }
+        client.interrupt();
+        let ended = client.finish().expect(130);
+        assert!(ended.stderr.starts_with(expected), "{ended:#?}");
+        let shown = if command.contains(&"--json") {
+            let error = ended.json_lines()[0]["error"].as_str().unwrap().to_owned();
+            assert!(error.starts_with("interrupted; an earlier attempt failed: "), "{error}");
+            error
+        } else {
+            ended.stderr
+        };
+        assert!(shown.contains("the peer reports: busy "), "{shown}");
+        assert!(shown.trim_end().lines().next().unwrap().ends_with(": come back"), "{shown}");
+    }
+}
+
+/// A server that answers no offer of an empty file before it has this number of them and the test
+/// tells it to go on.
+#[cfg(unix)]
+fn holding_server(files: usize, held: Sender<()>, go_on: std::sync::mpsc::Receiver<()>) -> String {
+    let go_on = Arc::new(Mutex::new(go_on));
+    let mut offers = Vec::new();
+    let address = hostile_server(move |connection, frame| {
+        match frame.kind {
+            OFFER => {
+                // After the id: another id, the description, and the attributes with their length.
+                let delivery_id = frame.rest[4 + 19 + 2 + 3..][..16].to_vec();
+                offers.push((frame.id, delivery_id));
+                if offers.len() == files {
+                    held.send(()).unwrap();
+                    go_on.lock().unwrap().recv_timeout(TEST_TIMEOUT).unwrap();
+                    for (id, _) in &offers {
+                        let accept = [&id.to_le_bytes()[..], &[0; 16], &hash_of_nothing()];
+                        connection.say(ACCEPT, &accept.concat());
+                    }
+                }
+            }
+            DONE => {
+                let (id, delivery_id) = offers.iter().find(|(id, _)| *id == frame.id).unwrap();
+                let done = [&id.to_le_bytes()[..], &frame.rest, delivery_id];
+                connection.say(DONE, &done.concat());
+            }
+            _ => {}
+        }
+        true
+    });
+    address.to_string()
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_watch_names_also_the_failures_that_wait_behind_its_transfers() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::time::{Duration, Instant};
+
+    // The number of transfers in flight, and the time between two scans.
+    const FILES: usize = 16;
+    const SCAN_INTERVAL: Duration = Duration::from_secs(1);
+    for _ in 0..10 {
+        let here = TemporaryDirectory::new();
+        for number in 0..FILES {
+            here.write(&format!("out/{number:02}"), "");
+        }
+        std::os::unix::fs::symlink("00", here.join("out/link")).unwrap();
+        let (held, is_holding) = channel();
+        let (go_on, told) = channel();
+        let address = holding_server(FILES, held, told);
+        let started = Instant::now();
+        let words = ["send", &address, "--watch", "out/."];
+        let mut watch = Program::start_in(here.path(), words);
+        let line = watch.stderr_line();
+        assert!(line.starts_with("skipped: "), "{line}");
+        fs::write(here.join("out").join(OsStr::from_bytes(b"\xff")), "x").unwrap();
+        if started.elapsed() >= SCAN_INTERVAL {
+            // The file may have come after the scan that queues the others.
+            continue;
+        }
+        is_holding.recv_timeout(TEST_TIMEOUT).unwrap();
+        watch.interrupt();
+        // If the transfers end before the interruption arrives, the name is found in any case.
+        go_on.send(()).unwrap();
+        let ended = watch.finish().expect(1);
+        assert_eq!(ended.stdout.lines().count(), FILES, "{ended:#?}");
+        expect_texts(
+            &ended,
+            &["the name is not valid Unicode\n", "error: interrupted: 1 of 17 files not sent"],
+        );
+        return;
+    }
+    panic!("this machine is too slow");
 }
 
 #[test]

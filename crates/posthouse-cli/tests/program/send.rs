@@ -101,6 +101,26 @@ fn other_content_under_a_name_is_an_error_and_the_rest_goes_on() {
     assert_eq!(fs::read(fixture.here.join("tree/part 4/file-4.bin")).unwrap(), b"was here sooner");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_report_that_cannot_be_written_is_a_failure_and_the_files_are_sent() {
+    let fixture = FileServerFixture::new(&[]);
+    fixture.here.write("a", "a");
+    fixture.here.write("b", "b");
+    let send_into_full = |arguments: &[&str]| {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let words = [&["send", &fixture.address], arguments].concat();
+        Program::start_with(fixture.here.path(), words, full.into()).finish()
+    };
+    let text = "cannot write to stdout: No space left on device (os error 28)\n";
+    assert_eq!(send_into_full(&["a", "--json"]).expect(1).stderr, format!("error: {text}"));
+    let partial = send_into_full(&["b", "c"]).expect(1);
+    assert!(partial.stderr.contains("error: 1 of 2 files not sent"), "{partial:#?}");
+    assert!(partial.stderr.ends_with(&format!("; {text}")), "{partial:#?}");
+    send_into_full(&["a", "--quiet"]).expect(0);
+    assert_eq!(fixture.names(), ["a", "b"]);
+}
+
 #[test]
 fn quiet_is_silent_but_for_errors() {
     let fixture = FileServerFixture::new(&[]);

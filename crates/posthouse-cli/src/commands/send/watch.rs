@@ -137,6 +137,15 @@ impl JobSource for WatchedDirectory {
         let incomplete = self.files.values().filter(is_incomplete).count();
         incomplete + self.queue.iter().filter(|next| matches!(next, NextJob::Job(_))).count()
     }
+
+    fn take_unsendable(&mut self) -> Option<(String, String)> {
+        let is_failed = |next: &NextJob| matches!(next, NextJob::Failed(..));
+        let index = self.queue.iter().position(is_failed)?;
+        match self.queue.remove(index) {
+            Some(NextJob::Failed(name, why)) => Some((name, why)),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
