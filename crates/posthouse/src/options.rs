@@ -261,15 +261,16 @@ options! {
         /// The number of rejections per second that each address (see ipv6_prefix_bits) may cause,
         /// 0 to 1000000. These count as one: a rejected offer, get or listing request; a request
         /// beyond max_requests; each 4 KiB of a listing, rounded up; each 64 names, rounded up,
-        /// that a listing leaves out because they do not fit the frames of the peer. A transfer
-        /// that the peer has begun counts as four if it fails, also by the end of its connection,
-        /// and not at all if this side or its disk is the cause. A rejection that this side reports
-        /// counts in addition. A message request that the handler rejects does not count. An
-        /// address that has caused no rejections for four seconds may cause those of four seconds
-        /// at once. If an address exceeds the limit, Posthouse does not read from the accepted
-        /// connection that exceeded it, for a quarter of a second to ten seconds; then it reads
-        /// from it before the next such pause. Posthouse rejects and drops nothing because of that.
-        /// 0: no limit.
+        /// that a listing leaves out because they do not fit the frames of the peer; a received
+        /// piece of a frame that is shorter than 64 bytes, and neither the first nor the last one.
+        /// A transfer that the peer has begun counts as four if it fails, also by the end of its
+        /// connection, and not at all if this side or its disk is the cause. A rejection that this
+        /// side reports counts in addition. A message request that the handler rejects does not
+        /// count. An address that has caused no rejections for four seconds may cause those of four
+        /// seconds at once. If an address exceeds the limit, Posthouse does not read from the
+        /// accepted connection that exceeded it, for a quarter of a second to ten seconds; then it
+        /// reads from it before the next such pause. Posthouse rejects and drops nothing because of
+        /// that. 0: no limit.
         pub max_rejections_per_second, with_max_rejections_per_second: u64 = 1_000,
             0_u64 => 1_000_000_u64;
         /// The time for connections to close gracefully in a shutdown, in ms. Connections that

@@ -1,5 +1,5 @@
 //! The pace at which an address may cause work that moves nothing: rejections, failed transfers,
-//! listings.
+//! listings, small pieces of frames.
 //!
 //! Such work costs this side more than the few bytes that request it cost the peer, and the
 //! connections of a worker share its time: a few hundred connections that request without end would
@@ -17,6 +17,10 @@ use crate::sync::{Mutex, lock};
 pub(crate) const REJECTION: u64 = 1;
 /// The units of a transfer of the peer that fails: most of them use the disk.
 pub(crate) const FAILED_TRANSFER: u64 = 4;
+/// The units of a received piece of a frame that is smaller than [`SMALL_PIECE_BYTES`], and neither
+/// the first nor the last one.
+pub(crate) const SMALL_PIECE: u64 = 1;
+pub(crate) const SMALL_PIECE_BYTES: usize = 64;
 /// The number of bytes of a listing that count as a unit.
 pub(crate) const LISTED_BYTES_PER_UNIT: usize = 4096;
 /// The number of names that a listing passes over and that count as a unit.

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use posthouse_bench::processes::{PEER_CORE, SERVER_CORE};
+use posthouse_bench::statistics::median;
 
 use crate::attack::Totals;
 use crate::fixture::Fixture;
@@ -122,6 +123,8 @@ pub(crate) struct Siege {
     server_at: [SocketAddr; 2],
     sink_at: [SocketAddr; 2],
     plan: Plan,
+    /// The goodputs of the normal phases so far.
+    normal: Vec<f64>,
     /// The memory of the server before its first peer.
     pub(crate) idle: Memory,
     pub(crate) memory_text: &'static str,
@@ -151,7 +154,19 @@ impl Siege {
         let arguments: [&OsStr; 3] = [at[0].as_ref(), at[1].as_ref(), root];
         let honest = Process::start(PEER_CORE, "honest", &arguments)?;
         let memory_text = group.describe();
-        Ok(Self { honest, server, sink, group, server_at, sink_at, plan, idle, memory_text })
+        let normal = Vec::new();
+        Ok(Self {
+            honest,
+            server,
+            sink,
+            group,
+            server_at,
+            sink_at,
+            plan,
+            normal,
+            idle,
+            memory_text,
+        })
     }
 
     /// Lets the honest peers work before the first round, so that the caches and the memory settle,
@@ -164,13 +179,14 @@ impl Siege {
     /// server.
     pub(crate) fn round(&mut self, is_sink_first: bool) -> Result<Round, String> {
         let normal = self.observe(None, self.plan.durations.normal)?;
+        self.normal.push(normal.goodput());
         let mut attacked = [Phase::default(), Phase::default()];
         let mut recovery = None;
         for is_sink in [is_sink_first, !is_sink_first] {
             let attackers = self.attackers(if is_sink { self.sink_at } else { self.server_at })?;
             attacked[usize::from(!is_sink)] =
                 self.observe(Some(attackers), self.plan.durations.attack)?;
-            let pause = self.recover(normal.goodput())?;
+            let pause = self.recover(median(&self.normal))?;
             if !is_sink {
                 recovery = pause;
             }

@@ -16,7 +16,7 @@ use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::RequestError;
 use crate::id::Operation;
 use crate::message::Message;
-use crate::pace::REJECTION;
+use crate::pace::{REJECTION, SMALL_PIECE, SMALL_PIECE_BYTES};
 use crate::responder::Responder;
 use crate::shared::ReceiveStrategy;
 
@@ -181,8 +181,13 @@ impl Connection {
                 }
                 Ok(None) => {
                     if self.input.reader.is_partial() {
+                        let is_first = self.input.frame_rate.is_none();
                         let begun = || Box::new(FrameRate::began(cx.now));
                         self.input.frame_rate.get_or_insert_with(begun).progress(used);
+                        if bytes.len() < SMALL_PIECE_BYTES && !is_first {
+                            strand.pauses.remove(Pauses::PACE_ENDED);
+                            strand.count_work(cx, SMALL_PIECE);
+                        }
                     }
                     if chunk.is_empty() {
                         return Delivered::Whole;

@@ -1,5 +1,6 @@
-//! The framework reads more slowly from an address that causes rejections, failed transfers or
-//! listings without end: threats T28 and T29. No frame is lost.
+//! The framework reads more slowly from an address that causes rejections, failed transfers,
+//! listings or small pieces of frames without end: threats T28, T29
+//! and T31. No frame is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,9 @@ use crate::harness::{Harness, Options, in_simulation};
 use crate::raw::{Raw, frame};
 
 /// Returns options that allow an address this number of rejections per second, and four times as
-/// many at once.
+/// many at once. What a peer sends at once arrives in one piece, because small pieces count.
 fn options(harness: &Harness<'_>, per_second: u64) -> Options {
+    harness.world().faults(Faults { partial_receive_ppm: 0, ..Faults::typical() });
     harness.options().with(|o| {
         o.endpoint.max_rejections_per_second = per_second;
         o.connection.heartbeat_ms = 0;
@@ -196,6 +198,31 @@ fn a_pause_does_not_hold_up_the_requests_of_this_side() {
         let took = answers(harness, std::slice::from_mut(&mut raw), GET, 1);
         assert!(took < Duration::from_secs(1), "{took:?}");
         drop((crowd, raw));
+        harness.end(&server);
+    });
+}
+
+/// Each piece costs a receive, and brings next to nothing: threat T31.
+#[test]
+fn small_pieces_of_frames_count_and_others_do_not() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        let (server, log) = serve_with(harness, &there.directory(), options(harness, 20));
+        let message = frame(0, &[b'm'; 6_400]);
+        let send_in_pieces = |raw: &mut Raw, bytes: usize| {
+            for piece in message.chunks(bytes) {
+                raw.send(piece);
+                harness.world().run_for(Duration::from_millis(2));
+            }
+        };
+        let mut raw = peer_from(harness, &server, 1);
+        send_in_pieces(&mut raw, 64);
+        harness.wait_for("the message", || log.order().len() == 1);
+        assert_eq!(server.stats().rejection_pauses, 0, "100 pieces of 64 bytes");
+        send_in_pieces(&mut raw, 63);
+        harness.wait_for("the message", || log.order().len() == 2);
+        assert!(server.stats().rejection_pauses > 0, "102 pieces of 63 bytes");
+        drop(raw);
         harness.end(&server);
     });
 }
