@@ -264,13 +264,14 @@ options! {
         /// that a listing leaves out because they do not fit the frames of the peer; a received
         /// piece of less than 64 bytes that is neither the first nor the last piece of its frame. A
         /// transfer that the peer has begun counts as four if it fails, also if it fails because
-        /// its connection ends, and not at all if this side or its disk is the cause. A rejection
-        /// that this side reports counts in addition. A message request that the handler rejects
-        /// does not count. An address that has caused no rejections for four seconds may cause
-        /// those of four seconds at once. If an address exceeds the limit, Posthouse does not read
-        /// from the accepted connection that exceeded it, for a quarter of a second to ten seconds.
-        /// Before the next such pause, Posthouse reads from that connection again. Posthouse
-        /// rejects and drops nothing because of that. 0: no limit.
+        /// its connection ends, and not at all if this side cancels it, its disk fails, or the file
+        /// that this side sends changes. A rejection that this side reports counts in addition. A
+        /// message request that the handler rejects does not count. An address that has caused no
+        /// rejections for four seconds may cause those of four seconds at once. If an address
+        /// exceeds the limit, Posthouse does not read from the accepted connection that exceeded
+        /// it, for a quarter of a second to ten seconds. Before the next such pause, Posthouse
+        /// reads from that connection again. Posthouse rejects and drops nothing because of that.
+        /// 0: no limit.
         pub max_rejections_per_second, with_max_rejections_per_second: u64 = 1_000,
             0_u64 => 1_000_000_u64;
         /// The time for connections to close gracefully in a shutdown, in ms. Connections that
