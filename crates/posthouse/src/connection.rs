@@ -131,9 +131,14 @@ impl Pauses {
     pub(crate) const HANDLER: Self = Self(1);
     /// The address of the peer has caused too much work.
     pub(crate) const PACE: Self = Self(2);
-    /// No pause, but the end of the last one because of too much work. Until the peer causes work
-    /// by a frame of its own there is no further one: between two pauses something is read.
+    /// No pause, but the end of the last one because of too much work. There is no further one
+    /// until something of the peer is read that may cause work.
     pub(crate) const PACE_ENDED: Self = Self(4);
+    /// No pause, but too much work after the end of one: no listing is sent meanwhile.
+    pub(crate) const LISTS: Self = Self(8);
+    /// The pause because of too much work is, or was, for small pieces of a frame. The time of that
+    /// frame goes on.
+    pub(crate) const PIECES: Self = Self(16);
 
     #[inline]
     fn is_empty(self) -> bool {

@@ -277,8 +277,8 @@ impl<H: Handler> Endpoint<H> {
     /// [`ConnectError`] in these cases: the text is not an address; the endpoint has
     /// [`max_connections`](EndpointOptions::max_connections) connections and none of them can be
     /// evicted (see [`max_unadmitted`](EndpointOptions::max_unadmitted)); an option is out of its
-    /// bounds; the credential is longer than 1 KiB; the endpoint shuts down. No callback follows
-    /// then.
+    /// bounds; the credential is longer than 1 KiB; the endpoint shuts down. After an error no
+    /// callback follows.
     pub fn connect(
         &self,
         target: impl Into<Target>,

@@ -262,15 +262,16 @@ options! {
         /// 0 to 1000000. These count as one: a rejected offer, get or listing request; a request
         /// beyond max_requests; each 4 KiB of a listing, rounded up; each 64 names, rounded up,
         /// that a listing leaves out because they do not fit the frames of the peer; a received
-        /// piece of a frame that is shorter than 64 bytes, and neither the first nor the last one.
-        /// A transfer that the peer has begun counts as four if it fails, also by the end of its
-        /// connection, and not at all if this side or its disk is the cause. A rejection that this
-        /// side reports counts in addition. A message request that the handler rejects does not
-        /// count. An address that has caused no rejections for four seconds may cause those of four
-        /// seconds at once. If an address exceeds the limit, Posthouse does not read from the
-        /// accepted connection that exceeded it, for a quarter of a second to ten seconds; then it
-        /// reads from it before the next such pause. Posthouse rejects and drops nothing because of
-        /// that. 0: no limit.
+        /// piece of less than 64 bytes that is neither the first nor the last piece of its frame. A
+        /// transfer that the peer has begun counts as four if it fails, also if it fails because
+        /// its connection ends, and not at all if this side cancels it, its disk fails, or the file
+        /// that this side sends changes. A rejection that this side reports counts in addition. A
+        /// message request that the handler rejects does not count. An address that has caused no
+        /// rejections for four seconds may cause those of four seconds at once. If an address
+        /// exceeds the limit, Posthouse does not read from the accepted connection that exceeded
+        /// it, for a quarter of a second to ten seconds. Before the next such pause, Posthouse
+        /// reads from that connection again. Posthouse rejects and drops nothing because of that.
+        /// 0: no limit.
         pub max_rejections_per_second, with_max_rejections_per_second: u64 = 1_000,
             0_u64 => 1_000_000_u64;
         /// The time for connections to close gracefully in a shutdown, in ms. Connections that
@@ -326,7 +327,7 @@ options! {
         /// rate of the frame must also be at least 240 bytes per second. The connection of a slower
         /// peer is closed.
         pub frame_timeout_ms, with_frame_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
-        /// The time over which Posthouse measures, in ms, how fast a peer takes the output that is
+        /// The time, in ms, over which Posthouse measures how fast a peer takes the output that is
         /// queued for it. If a peer takes, on average over this time, less than 240 bytes per
         /// second from its queue, its connection is closed. On Windows, a send counts only when the
         /// peer has taken all of it: a peer may have to take up to 64 KiB in this time, or up to

@@ -21,6 +21,8 @@ pub(crate) const FAILED_TRANSFER: u64 = 4;
 /// the first nor the last one.
 pub(crate) const SMALL_PIECE: u64 = 1;
 pub(crate) const SMALL_PIECE_BYTES: usize = 64;
+/// The maximum time for which a connection is not read because of small pieces of a frame.
+pub(crate) const MAX_PIECES_PAUSE: Duration = Duration::from_secs(1);
 /// The number of bytes of a listing that count as a unit.
 pub(crate) const LISTED_BYTES_PER_UNIT: usize = 4096;
 /// The number of names that a listing passes over and that count as a unit.

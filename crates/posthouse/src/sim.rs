@@ -198,8 +198,8 @@ impl World {
         self.network.serve(parse(address))
     }
 
-    /// Discards, from now on, every attempt to connect to the address, as a firewall does that
-    /// drops packets.
+    /// Discards, from now on, every attempt to connect to the address, as a firewall that drops
+    /// packets does.
     ///
     /// # Panics
     ///

@@ -85,9 +85,9 @@ pub struct Stats {
     pub unreachable: u64,
     /// The number of connections whose [`fault`](DisconnectReason::fault) is [`Fault::Peer`],
     /// except those that the peer ended ([`DisconnectKind::Ended`](crate::DisconnectKind::Ended)).
-    /// Such a peer reset the connection, broke the protocol, was not admitted, was too slow, did
-    /// not read or went silent. A close with [`Close::peer_fault`](crate::Close::peer_fault)
-    /// counts, too.
+    /// The peers that count reset the connection, broke the protocol, were not admitted, were too
+    /// slow, did not read or went silent. A close with
+    /// [`Close::peer_fault`](crate::Close::peer_fault) counts, too.
     pub peer_faults: u64,
     /// The number of callbacks that panicked.
     pub panics: u64,

@@ -85,6 +85,8 @@ impl Connection {
         }
         self.strand.armed = std::mem::replace(&mut self.strand.armed_before, Duration::MAX);
         self.strand.retry_at.take_if(|at| *at <= cx.now);
+        // A task may resume reading. What has arrived meanwhile is not read before the next turn.
+        let was_read = self.strand.takes_messages();
         if self.strand.phase.until().is_some_and(|at| at <= cx.now) {
             self.on_phase_deadline(cx);
         }
@@ -95,13 +97,13 @@ impl Connection {
         self.expire_requests(cx);
         self.run_tasks(cx);
         if self.strand.is_open() {
-            if self.strand.takes_messages() {
+            if was_read && self.strand.takes_messages() {
                 self.strand.expire_transfers(cx);
             }
             self.strand.check_use(cx);
             self.strand.show_signs_of_life(cx);
         }
-        // After the checks: a time in which this side does not read does not count.
+        // After the checks, which excuse the peer while this side does not read.
         self.strand.end_pause(cx.now);
     }
 
@@ -165,7 +167,7 @@ impl Connection {
     fn check_frame_rate(&mut self, cx: &mut Context<'_>) {
         let limits = Self::frame_rate_limits(self.strand.config.options.frame_timeout_ms);
         let Some(frame_rate) = &mut self.input.frame_rate else { return };
-        if !self.strand.takes_messages() {
+        if !self.strand.takes_messages() && !self.strand.is_paused_for_pieces() {
             **frame_rate = posthouse_wire::FrameRate::began(cx.now);
         } else if let Err(violation) = frame_rate.check(cx.now, &limits) {
             self.strand.on_violation(cx, &violation);

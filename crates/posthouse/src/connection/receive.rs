@@ -16,7 +16,7 @@ use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::RequestError;
 use crate::id::Operation;
 use crate::message::Message;
-use crate::pace::{REJECTION, SMALL_PIECE, SMALL_PIECE_BYTES};
+use crate::pace::{REJECTION, SMALL_PIECE_BYTES};
 use crate::responder::Responder;
 use crate::shared::ReceiveStrategy;
 
@@ -185,8 +185,7 @@ impl Connection {
                         let begun = || Box::new(FrameRate::began(cx.now));
                         self.input.frame_rate.get_or_insert_with(begun).progress(used);
                         if bytes.len() < SMALL_PIECE_BYTES && !is_first {
-                            strand.pauses.remove(Pauses::PACE_ENDED);
-                            strand.count_work(cx, SMALL_PIECE);
+                            strand.count_small_piece(cx);
                         }
                     }
                     if chunk.is_empty() {

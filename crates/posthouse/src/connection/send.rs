@@ -11,6 +11,7 @@ use crate::close::Close;
 use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::SendError;
 use crate::id::Operation;
+use crate::pace::{MAX_PIECES_PAUSE, SMALL_PIECE};
 use crate::send_config::SendLimits;
 use crate::sync::Arc;
 
@@ -246,12 +247,34 @@ impl Strand {
         if let Some(until) = until
             && self.is_open()
             && !self.pauses.contains(Pauses::PACE)
-            && !self.pauses.contains(Pauses::PACE_ENDED)
         {
-            cx.shared.stats.rejection_pauses.add(1);
-            self.pauses.insert(Pauses::PACE);
+            if self.pauses.contains(Pauses::PACE_ENDED) {
+                self.pauses.insert(Pauses::LISTS);
+            } else {
+                cx.shared.stats.rejection_pauses.add(1);
+                self.pauses.remove(Pauses::PIECES);
+                self.pauses.insert(Pauses::PACE);
+            }
             self.cold().paused_until = Some(until);
         }
+    }
+
+    /// Counts a small piece of a frame, which costs a receive. Its pause is short, so that the
+    /// frame can be completed in its time.
+    pub(super) fn count_small_piece(&mut self, cx: &Context<'_>) {
+        self.pauses.remove(Pauses::PACE_ENDED);
+        let was_paused = self.pauses.contains(Pauses::PACE);
+        self.count_work(cx, SMALL_PIECE);
+        if !was_paused && self.pauses.contains(Pauses::PACE) {
+            self.pauses.insert(Pauses::PIECES);
+            let cold = self.cold();
+            cold.paused_until = cold.paused_until.map(|at| at.min(cx.now + MAX_PIECES_PAUSE));
+        }
+    }
+
+    /// Returns whether the peer is not read because of the small pieces of its frame.
+    pub(super) fn is_paused_for_pieces(&self) -> bool {
+        self.pauses.contains(Pauses::PACE) && self.pauses.contains(Pauses::PIECES)
     }
 
     /// Ends the pause because of too much work, when its time is over.
@@ -260,6 +283,7 @@ impl Strand {
             && cold.paused_until.take_if(|at| *at <= now).is_some()
         {
             self.pauses.remove(Pauses::PACE);
+            self.pauses.remove(Pauses::LISTS);
             self.pauses.insert(Pauses::PACE_ENDED);
         }
     }
@@ -317,7 +341,7 @@ impl Strand {
     /// Returns whether the peer gets no listings now: it reads none, or its address has caused too
     /// much work.
     pub(crate) fn is_held_up(&self) -> bool {
-        self.over_high || self.pauses.contains(Pauses::PACE)
+        self.over_high || self.pauses.contains(Pauses::PACE) || self.pauses.contains(Pauses::LISTS)
     }
 
     /// Seals the next send: records if the connection has a record layer, otherwise the whole queue

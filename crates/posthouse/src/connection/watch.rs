@@ -7,7 +7,7 @@ use posthouse_io::{Cancel, Error, Failure, Op, Outcome as IoOutcome, WatchMode};
 
 use super::input::End;
 use super::phase::{Open, Opening};
-use super::{Connection, Context, Phase};
+use super::{Connection, Context, Pauses, Phase};
 use crate::close::Close;
 use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::id::Operation;
@@ -86,7 +86,11 @@ impl Connection {
 
     /// Starts the times anew in which the peer must send something: this side did not read.
     fn restart_times(&mut self, now: Duration) {
-        if let Some(frame_rate) = &mut self.input.frame_rate {
+        let was_for_pieces = self.strand.pauses.contains(Pauses::PIECES);
+        self.strand.pauses.remove(Pauses::PIECES);
+        if let Some(frame_rate) = &mut self.input.frame_rate
+            && !was_for_pieces
+        {
             **frame_rate = posthouse_wire::FrameRate::began(now);
         }
         self.strand.session.on_activity(now);

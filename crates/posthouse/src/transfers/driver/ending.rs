@@ -141,8 +141,8 @@ impl Strand {
         }
     }
 
-    /// Counts the work for a transfer that the peer began and that has failed, unless this side or
-    /// its disk is the cause.
+    /// Counts the work for a transfer that the peer began and that has failed, unless this side
+    /// has cancelled it, its disk has failed, or the file that it sends has changed.
     pub(super) fn count_failed(&mut self, cx: &Context<'_>, slot: u8, error: &TransferError) {
         use TransferErrorKind as Kind;
         let transfer = self.transfers().transfer(slot);

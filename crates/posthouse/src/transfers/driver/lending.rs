@@ -106,8 +106,11 @@ impl Strand {
 
     /// Lends to a transfer, which may have ended meanwhile.
     fn lend(&mut self, cx: &mut Context<'_>, resource: Resource, slot: u8) {
-        let Some(state) = self.transfers().state_of(slot) else { return };
-        match (state, resource) {
+        let Some(transfer) = self.transfers().used_slot(slot) else { return };
+        if matches!(resource, Resource::Reads | Resource::Windows) {
+            transfer.lent_at.get_or_insert(cx.now);
+        }
+        match (&mut transfer.state, resource) {
             (TransferState::Sending(sending), Resource::Reads) => {
                 sending.sender.grant(cx.worker.free_list.piece());
                 self.run_sender(cx, slot);

@@ -101,7 +101,7 @@ impl Strand {
     /// withdrawn.
     fn end_slow_transfers(&mut self, cx: &mut Context<'_>, stuck: &[Resource]) {
         let mut has_ended = false;
-        while let Some(slot) = self.slow_slot(stuck) {
+        while let Some(slot) = self.slow_slot(stuck, cx.now) {
             let text = "others wait for the memory or open file of this transfer, which is slow";
             let busy = TransferError::here(TransferErrorKind::Busy, text);
             self.end_transfer(cx, slot, busy, Tell::Peer);
@@ -120,9 +120,9 @@ impl Strand {
     }
 
     /// Returns the slot of a transfer that holds one of these resources and waits for the peer. A
-    /// transfer that waits for this side is not slow because of its peer. One that waits for memory
-    /// that its own address has used up gets it soon: its siblings are checked as well.
-    fn slow_slot(&mut self, stuck: &[Resource]) -> Option<u8> {
+    /// transfer that waits for this side is not slow because of its peer, and one that has waited
+    /// for memory has its own time from then on.
+    fn slow_slot(&mut self, stuck: &[Resource], now: Duration) -> Option<u8> {
         let is_unread = self.output.queued_bytes() > 0;
         // While the handler has paused reading, what the peer has sent may wait here.
         let is_read = self.handler_reads();
@@ -139,9 +139,11 @@ impl Strand {
         };
         let holds_any =
             |state: &TransferState| stuck.iter().any(|resource| state.holds(*resource) > 0);
+        let has_time = |lent_at: Option<Duration>| lent_at.is_some_and(|at| now < at + USE_TIME);
         let mut slots = transfers.slots();
-        let slow =
-            slots.find(|(slot, it)| holds_any(&it.state) && waits_for_peer(*slot, &it.state));
+        let slow = slots.find(|(slot, it)| {
+            holds_any(&it.state) && !has_time(it.lent_at) && waits_for_peer(*slot, &it.state)
+        });
         slow.map(|(slot, _)| slot)
     }
 }

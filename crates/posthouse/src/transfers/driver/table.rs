@@ -155,6 +155,8 @@ pub(super) struct TransferSlot {
     /// The number of the transfer on the wire; 0 while it has none.
     pub(super) id: u32,
     pub(super) begun_by: Side,
+    /// The time at which the transfer got the first memory that it has waited for.
+    pub(super) lent_at: Option<Duration>,
     pub(super) state: TransferState,
 }
 
@@ -234,7 +236,7 @@ impl Transfers {
             self.slots.push(None);
             self.slots.len() - 1
         });
-        self.slots[slot] = Some(Box::new(TransferSlot { id, begun_by, state }));
+        self.slots[slot] = Some(Box::new(TransferSlot { id, begun_by, lent_at: None, state }));
         let slot = u8::try_from(slot).expect("MAX_SLOTS fits into a u8");
         if id != 0 {
             self.slots_by_id.insert(id, slot);
@@ -246,9 +248,9 @@ impl Transfers {
         self.slots[usize::from(slot)].as_mut().expect("the slot holds a transfer")
     }
 
-    /// Returns the state of a slot, if it is used.
-    pub(super) fn state_of(&mut self, slot: u8) -> Option<&mut TransferState> {
-        Some(&mut self.slots.get_mut(usize::from(slot))?.as_mut()?.state)
+    /// Returns a slot, if it is used.
+    pub(super) fn used_slot(&mut self, slot: u8) -> Option<&mut TransferSlot> {
+        self.slots.get_mut(usize::from(slot))?.as_deref_mut()
     }
 
     pub(super) fn sending(&mut self, slot: u8) -> &mut Sending {

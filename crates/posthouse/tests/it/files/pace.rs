@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use posthouse::sim::Faults;
-use posthouse::{Endpoint, Source};
+use posthouse::{DisconnectKind, Endpoint, Source};
 
 use super::file_handler::{FileHandler, serve_with};
 use super::frames::{
@@ -245,6 +245,82 @@ fn a_pause_does_not_make_a_frame_slow() {
         assert!(took > Duration::from_secs(8), "{took:?}: a deadline within the pause helps");
         assert_eq!(log.ends().len(), 0, "{:?}", log.ends());
         drop((crowd, raw));
+        harness.end(&server);
+    });
+}
+
+/// A peer does not get time for its frame by small pieces of it, although each of them pauses it.
+#[test]
+fn small_pieces_give_no_time_to_their_frame() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        let options = options(harness, 1).with(|o| o.connection.frame_timeout_ms = 20_000);
+        let (server, log) = serve_with(harness, &there.directory(), options);
+        let mut raw = peer_from(harness, &server, 1);
+        let message = frame(0, &[b'm'; 60_000]);
+        raw.send(&message[..50_000]);
+        let begun = harness.world().now();
+        let mut pieces = message[50_000..].iter();
+        while log.ends().is_empty() {
+            pieces.by_ref().take(2).for_each(|byte| raw.send(&[*byte]));
+            harness.world().run_for(Duration::from_millis(200));
+            let passed = harness.world().now() - begun;
+            assert!(passed < Duration::from_secs(40), "the frame still lives");
+            if raw.is_over() {
+                break;
+            }
+        }
+        assert!(server.stats().rejection_pauses > 2, "{:?}", server.stats());
+        drop(raw);
+        harness.wait_for("the end", || log.ends().len() == 1);
+        assert_eq!(log.ends()[0].kind(), DisconnectKind::TooSlow);
+        harness.end(&server);
+    });
+}
+
+/// After a pause the peer is read, but its lists keep to the pace.
+#[test]
+fn lists_keep_to_the_pace_after_a_pause() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        there.write("file", b"content");
+        let (server, _) = serve_with(harness, &there.directory(), options(harness, 5));
+        let crowd = pause(harness, &server, 1);
+        let mut raw = peer_from(harness, &server, 1);
+        (0..10_u32).for_each(|n| raw.send_frame(LIST, &numbered(2 * n + 1, b"")));
+        let took = answers(harness, std::slice::from_mut(&mut raw), LISTED, 10);
+        assert!(took > Duration::from_secs(60), "{took:?}");
+        drop((crowd, raw));
+        harness.end(&server);
+    });
+}
+
+/// The handler resumes reading by a timer of the connection, after more than the time of an idle
+/// transfer. The chunks wait in the socket.
+#[test]
+fn a_transfer_does_not_expire_when_reading_resumes_after_a_long_pause() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        let handler = FileHandler::new().taking(there.directory()).on_received(|peer| {
+            peer.pause_reading();
+            peer.after(Duration::from_secs(90), |peer| {
+                peer.resume_reading();
+                Ok(())
+            });
+            Ok(())
+        });
+        let server = harness.serve_with(handler, options(harness, 20));
+        let mut raw = peer_from(harness, &server, 1);
+        raw.send_frame(OFFER, &offer(1, 4, b"upload"));
+        answers(harness, std::slice::from_mut(&mut raw), ACCEPT, 1);
+        raw.send_frame(0, b"pause");
+        harness.world().run_for(Duration::from_secs(1));
+        raw.send_frame(CHUNK, &numbered(1, b"four"));
+        raw.send_frame(DONE, &numbered(1, &posthouse_wire::file_hash(b"four")));
+        harness.world().run_for(Duration::from_secs(80));
+        assert_eq!(there.read("upload"), None);
+        harness.wait_for("the upload", || there.read("upload").is_some());
+        drop(raw);
         harness.end(&server);
     });
 }

@@ -369,7 +369,7 @@ fn grants_of_another_resource_give_no_time() {
 }
 
 /// Offers that have an open file, and wait for memory that their own address has used up, get it
-/// when the transfers that hold it end as slow; then they are slow themselves.
+/// when the transfers that hold it end as slow. From then on they have their own time.
 #[test]
 fn offers_that_wait_for_their_own_address_cannot_hold_the_open_files_for_ever() {
     in_simulation(|harness| {
@@ -385,7 +385,7 @@ fn offers_that_wait_for_their_own_address_cannot_hold_the_open_files_for_ever() 
                 raw
             })
             .collect();
-        let idle: Vec<Raw> = (1..5_u8)
+        let mut idle: Vec<Raw> = (1..5_u8)
             .map(|host| {
                 let mut raw = peer_from(harness, &server, host);
                 for id in [1, 3, 5] {
@@ -399,16 +399,71 @@ fn offers_that_wait_for_their_own_address_cannot_hold_the_open_files_for_ever() 
         let mut honest = peer_from(harness, &server, 9);
         honest.send_frame(OFFER, &offer(1, 0, b"honest"));
         let begun = harness.world().now();
-        while !is_accepted(&mut honest) {
+        // They wait for places, too.
+        let mut others: Vec<Raw> = (10..15).map(|host| peer_from(harness, &server, host)).collect();
+        others.iter_mut().for_each(|raw| raw.send_frame(OFFER, &offer(1, 0, b"other")));
+        let mut granted = None;
+        while granted.is_none() {
             for raw in &mut quick {
                 raw.send_frame(CHUNK, &numbered(1, &[7; 5_000]));
                 while raw.take_frame().is_some() {}
             }
             harness.world().run_for(Duration::from_secs(1));
+            granted = idle.iter_mut().position(is_accepted);
             let passed = harness.world().now() - begun;
-            assert!(passed < Duration::from_secs(180), "the honest peer still waits");
+            assert!(passed < Duration::from_secs(150), "no offer gets the memory of the slow ones");
         }
-        drop((quick, idle, honest));
+        let granted = &mut idle[granted.expect("one of them was accepted")];
+        harness.world().run_for(Duration::from_secs(100));
+        assert_eq!(aborts(granted), 0, "it has not had its time");
+        assert!(is_accepted(&mut honest));
+        drop((quick, idle, honest, others));
+        harness.wait_for("the end of all connections", || server.stats().connections == 0);
+        harness.end(&server);
+    });
+}
+
+/// An offer that has waited for memory for longer than the time to use its place has that time from
+/// then on.
+#[test]
+fn offers_that_got_their_memory_late_have_their_time() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        // An address may receive two files, and has 448 KiB for windows.
+        let options = options(harness, 4 << 20).with(|o| o.endpoint.max_open_files = 16);
+        let (server, _) = serve_with(harness, &there.directory(), options);
+        let mut idle = peer_from(harness, &server, 1);
+        idle.send_frame(OFFER, &offer(1, 1 << 40, b"idle"));
+        accepted(harness, &mut idle);
+        let mut late = peer_from(harness, &server, 1);
+        late.send_frame(OFFER, &offer(1, 1 << 40, b"late"));
+        let mut quick: Vec<Raw> = (2..5)
+            .map(|host| {
+                let mut raw = peer_from(harness, &server, host);
+                for (id, size) in [(1, 1 << 40), (3, 0)] {
+                    raw.send_frame(OFFER, &offer(id, size, format!("{host} {id}").as_bytes()));
+                    accepted(harness, &mut raw);
+                }
+                raw
+            })
+            .collect();
+        harness.wait_for("all places", || server.stats().open_files == 8);
+        let mut others: Vec<Raw> = (9..12).map(|host| peer_from(harness, &server, host)).collect();
+        others.iter_mut().for_each(|raw| raw.send_frame(OFFER, &offer(1, 0, b"other")));
+        let mut second = || {
+            quick.iter_mut().for_each(|raw| raw.send_frame(CHUNK, &numbered(1, &[7; 10_000])));
+            harness.world().run_for(Duration::from_secs(1));
+        };
+        let begun = harness.world().now();
+        while !is_accepted(&mut late) {
+            second();
+            let passed = harness.world().now() - begun;
+            assert!(passed < Duration::from_secs(150), "the idle one keeps the memory");
+        }
+        assert!(harness.world().now() - begun > Duration::from_secs(120));
+        (0..60).for_each(|_| second());
+        assert_eq!(aborts(&mut late), 0);
+        drop((idle, late, quick, others));
         harness.wait_for("the end of all connections", || server.stats().connections == 0);
         harness.end(&server);
     });
