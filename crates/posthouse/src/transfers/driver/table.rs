@@ -65,9 +65,9 @@ pub(crate) struct Transfers {
     pub(super) leases: Option<Box<TransferLeases>>,
     /// The number of bytes of files that the connection has sent and received.
     pub(super) moved_bytes: u64,
-    /// The last check that the peer uses what the transfers hold.
+    /// The checks that the peer uses what the transfers hold, one for each resource.
     pub(super) use_checks: [UseCheck; 4],
-    /// The time at which the last frame of a transfer arrived.
+    /// The time at which the last frame of a transfer arrived, or reading resumed.
     pub(super) last_activity: Duration,
     /// The time at which this side last queued a frame of a transfer.
     pub(super) last_said: Duration,
