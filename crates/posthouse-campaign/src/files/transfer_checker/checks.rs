@@ -164,7 +164,8 @@ impl Inner {
     }
 
     /// Checks the file and the part file that a connection has left when it is gone, if nothing but
-    /// this connection could change them.
+    /// this connection could change them. Notes the bytes that were left, unless the part may have
+    /// been removed to make room.
     fn settle(&mut self, place: usize, coming: &mut Coming) -> Result<(), String> {
         let crashes = self.disks.crashes(place);
         let failures = self.disks.failures();
@@ -184,7 +185,12 @@ impl Inner {
         if crashes + failures == 0 && part.as_ref().is_some_and(Vec::is_empty) {
             return Err(format!("an empty part file of {} is left", coming.path));
         }
-        coming.left_bytes = Some(whole.or(part).map_or(0, |bytes| bytes.len() as u64));
+        let left = whole.or(part);
+        // Another offer may have made room with the part as soon as its transfer had ended.
+        let may_be_removed = self.disks.freed_parts(place) > coming.freed_parts;
+        if left.is_some() || !may_be_removed {
+            coming.left_bytes = Some(left.map_or(0, |bytes| bytes.len() as u64));
+        }
         Ok(())
     }
 
