@@ -66,6 +66,11 @@ impl FrameRate {
         self.bytes = self.bytes.saturating_add(bytes as u64);
     }
 
+    /// Moves the time of the frame: nothing was read for `time`.
+    pub fn postpone(&mut self, time: Duration) {
+        self.began = self.began.saturating_add(time);
+    }
+
     /// Returns the time from which on [`FrameRate::check`] fails if nothing more arrives; `None` if
     /// that time is larger than a [`Duration`] can hold.
     ///
@@ -121,6 +126,15 @@ mod tests {
         let mut rate = FrameRate::began(at(100));
         rate.progress(bytes);
         rate
+    }
+
+    #[test]
+    fn the_time_in_which_nothing_is_read_is_none_of_the_frame() {
+        let mut rate = begun(1);
+        rate.postpone(at(60));
+        assert_eq!(rate.deadline(&LIMITS), Some(at(165)));
+        assert_eq!(rate.check(at(164), &LIMITS), Ok(()));
+        assert!(rate.check(at(165), &LIMITS).is_err());
     }
 
     #[test]

@@ -248,6 +248,13 @@ impl Session {
         }
     }
 
+    /// Moves the time of the peer's silence: this side did not read for `time` until `now`.
+    pub fn postpone_silence(&mut self, time: Duration, now: Duration) {
+        if let Some(heartbeat) = self.heartbeat() {
+            heartbeat.postpone_silence(time, now);
+        }
+    }
+
     /// Notes that bytes were sent at `now`.
     pub fn on_sent(&mut self, now: Duration) {
         if let Some(heartbeat) = self.heartbeat() {

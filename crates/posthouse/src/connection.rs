@@ -10,6 +10,7 @@ mod connect;
 mod deadlines;
 mod input;
 pub(crate) mod output;
+mod pacing;
 mod phase;
 mod receive;
 mod records;
@@ -44,6 +45,7 @@ use crate::watchdog::CallbackMarker;
 
 pub(crate) use input::FreeBacklogs;
 use input::Input;
+use pacing::Pacing;
 use phase::{Awaits, Phase};
 use records::Records;
 pub(crate) use run::MessageRun;
@@ -122,42 +124,6 @@ pub(crate) struct Connection {
 /// The bound of an idle connection's memory, beside the handler's side of it.
 const _: () = assert!(size_of::<Connection>() <= 384);
 
-/// The reasons for which this side does not read from a peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pauses(u8);
-
-impl Pauses {
-    /// The handler has paused reading.
-    pub(crate) const HANDLER: Self = Self(1);
-    /// The address of the peer has caused too much work.
-    pub(crate) const PACE: Self = Self(2);
-    /// No pause, but the end of the last one because of too much work. There is no further one
-    /// until something of the peer is read that may cause work.
-    pub(crate) const PACE_ENDED: Self = Self(4);
-    /// No pause, but too much work after the end of one: no listing is sent meanwhile.
-    pub(crate) const LISTS: Self = Self(8);
-    /// The pause because of too much work is, or was, for small pieces of a frame. The time of that
-    /// frame goes on.
-    pub(crate) const PIECES: Self = Self(16);
-
-    #[inline]
-    fn is_empty(self) -> bool {
-        self.0 & (Self::HANDLER.0 | Self::PACE.0) == 0
-    }
-
-    pub(crate) fn contains(self, reason: Self) -> bool {
-        self.0 & reason.0 != 0
-    }
-
-    pub(crate) fn insert(&mut self, reason: Self) {
-        self.0 |= reason.0;
-    }
-
-    pub(crate) fn remove(&mut self, reason: Self) {
-        self.0 &= !reason.0;
-    }
-}
-
 /// A connection without its input. So a callback can hold a message that borrows from the input,
 /// and change the rest.
 pub(crate) struct Strand {
@@ -174,8 +140,8 @@ pub(crate) struct Strand {
     ticket: Option<Ticket>,
     /// The state that few connections need, in a box of its own to save memory.
     pub(crate) cold: Option<Box<ColdState>>,
-    /// The reasons for which this side does not read from the peer, beside a full queue.
-    pub(crate) pauses: Pauses,
+    /// True exactly while the handler has paused reading.
+    pub(crate) paused: bool,
     /// True exactly from the time at which the queue exceeded its high mark until it is below the
     /// low one. The same holds for [`MAX_REPLIES`](send::MAX_REPLIES).
     over_high: bool,
@@ -263,8 +229,9 @@ pub(crate) struct ColdState {
     early_bytes: usize,
     pub(crate) transfers: Option<Box<Transfers>>,
     records: Option<Box<Records>>,
-    /// The time until which the peer is not read, because its address causes too much work.
-    paused_until: Option<Duration>,
+    pacing: Pacing,
+    /// The time since which this side has not read, as of the last settle; `None` while it reads.
+    stopped_since: Option<Duration>,
     /// The file commands of callbacks.
     pub(crate) commands: VecDeque<TransferCommand>,
 }
@@ -299,7 +266,7 @@ impl Connection {
             phase: Phase::New,
             ticket: None,
             cold: None,
-            pauses: Pauses::default(),
+            paused: false,
             over_high: false,
             replies: 0,
             replies_until: 0,
@@ -525,9 +492,16 @@ impl Strand {
         self.config.role == Role::Connects
     }
 
+    /// Returns whether nothing stops this side from reading: not the handler, nor the pace, nor a
+    /// full queue.
+    #[inline]
+    fn may_read(&self) -> bool {
+        !self.paused && !self.is_paced() && (!self.over_high || self.connects())
+    }
+
     /// Returns whether the next message may be passed to the handler.
     fn takes_messages(&self) -> bool {
-        self.phase.takes_frames() && self.pauses.is_empty() && (!self.over_high || self.connects())
+        self.phase.takes_frames() && self.may_read()
     }
 
     pub(crate) fn submit(

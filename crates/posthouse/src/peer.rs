@@ -6,7 +6,7 @@ use std::time::Duration;
 use posthouse_io::Address;
 
 use crate::close::{Close, HandlerResult};
-use crate::connection::{Pauses, PendingRequest};
+use crate::connection::PendingRequest;
 use crate::endpoint::Endpoint;
 use crate::erased::with_peer;
 use crate::error::RequestError;
@@ -359,12 +359,12 @@ impl<'a, H: Handler> Peer<'a, H> {
     /// the connection ends when reading has resumed and everything before the end is delivered, or
     /// after [`paused_end_timeout_ms`](crate::ConnectionOptions::paused_end_timeout_ms).
     pub fn pause_reading(&mut self) {
-        self.output.strand.pauses.insert(Pauses::HANDLER);
+        self.output.strand.paused = true;
     }
 
     /// Resumes the delivery that [`pause_reading`](Self::pause_reading) stopped.
     pub fn resume_reading(&mut self) {
-        self.output.strand.pauses.remove(Pauses::HANDLER);
+        self.output.strand.paused = false;
     }
 
     /// Closes this connection when the callback returns. The first close of a callback counts.

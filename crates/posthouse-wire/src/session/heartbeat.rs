@@ -51,6 +51,10 @@ impl Heartbeat {
         self.pinged = 0;
     }
 
+    pub(super) fn postpone_silence(&mut self, time: Duration, now: Duration) {
+        self.last_activity = self.last_activity.saturating_add(time).min(now);
+    }
+
     pub(super) fn on_sent(&mut self, now: Duration) {
         self.last_sent = now;
     }
@@ -142,6 +146,15 @@ mod tests {
         assert_eq!(heartbeat.deadline(), 15 * SECOND);
         let end = after_a_send(&mut heartbeat, 15 * SECOND);
         assert_eq!(end, Err(Violation::Silent { silence: 5 * SECOND }));
+    }
+
+    #[test]
+    fn the_time_in_which_nothing_is_read_is_no_silence() {
+        let mut heartbeat = Heartbeat::new(2 * SECOND, 10 * SECOND);
+        heartbeat.postpone_silence(SECOND, 11 * SECOND);
+        assert_eq!(heartbeat.peer_deadline(), 13 * SECOND);
+        heartbeat.postpone_silence(9 * SECOND, 12 * SECOND);
+        assert_eq!(heartbeat.peer_deadline(), 14 * SECOND, "the last sign of life is not to come");
     }
 
     #[test]

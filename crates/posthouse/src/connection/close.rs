@@ -5,7 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use posthouse_io::{Cancel, Error, Failure, Op, Socket};
 
-use super::Pauses;
 use super::phase::{Ending, Farewell, Joining, Report};
 use super::{ColdState, Connection, Context, Phase, Strand};
 use crate::admissions::Ended;
@@ -27,9 +26,7 @@ impl Connection {
         {
             let failed = matches!(end, super::input::End::Failed(_));
             let stopped = !self.strand.takes_messages();
-            if self.input.held_chunks() == 0 && !self.strand.pauses.contains(Pauses::HANDLER)
-                || failed && stopped
-            {
+            if self.input.held_chunks() == 0 && !self.strand.paused || failed && stopped {
                 self.on_end_delivered(cx, end);
             }
         }
@@ -45,6 +42,7 @@ impl Connection {
         if self.strand.phase.is_ending() {
             self.discard_input(cx);
         }
+        self.note_reading(cx.now);
         self.submit_receives(cx);
         self.update_untold_end(cx);
         self.strand.close_when_joined(cx);

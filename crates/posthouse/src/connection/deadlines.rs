@@ -41,12 +41,11 @@ impl Connection {
         let frame_rate = self.input.frame_rate.as_ref().filter(|_| live && strand.takes_messages());
         let cold = strand.cold.as_ref().filter(|_| live);
         let requests = cold.and_then(|e| e.requests.values().map(|r| r.until).min());
-        let paused_until = cold.and_then(|cold| cold.paused_until);
         let tasks = cold.and_then(|e| e.tasks.first_key_value().map(|((at, _), _)| *at));
         [
             strand.phase.until(),
             strand.retry_at,
-            paused_until,
+            strand.paced_until().filter(|_| live),
             strand.stall.map(|(at, _)| at).filter(|_| strand.phase.sending_socket().is_some()),
             self.heartbeat_deadline(),
             self.untold_end_deadline(),
@@ -85,8 +84,7 @@ impl Connection {
         }
         self.strand.armed = std::mem::replace(&mut self.strand.armed_before, Duration::MAX);
         self.strand.retry_at.take_if(|at| *at <= cx.now);
-        // A task may resume reading. What has arrived meanwhile is not read before the next turn.
-        let was_read = self.strand.takes_messages();
+        self.strand.end_pause(cx.now);
         if self.strand.phase.until().is_some_and(|at| at <= cx.now) {
             self.on_phase_deadline(cx);
         }
@@ -97,14 +95,19 @@ impl Connection {
         self.expire_requests(cx);
         self.run_tasks(cx);
         if self.strand.is_open() {
-            if was_read && self.strand.takes_messages() {
+            if !self.is_unread() {
                 self.strand.expire_transfers(cx);
             }
             self.strand.check_use(cx);
             self.strand.show_signs_of_life(cx);
         }
-        // After the checks, which excuse the peer while this side does not read.
-        self.strand.end_pause(cx.now);
+    }
+
+    /// Returns whether this side does not read, or has not read since reading resumed: what the
+    /// peer has sent may wait in the socket.
+    fn is_unread(&self) -> bool {
+        let was_stopped = self.strand.cold.as_ref().is_some_and(|it| it.stopped_since.is_some());
+        was_stopped || !self.strand.takes_messages()
     }
 
     fn on_phase_deadline(&mut self, cx: &mut Context<'_>) {
@@ -166,10 +169,11 @@ impl Connection {
     /// does not read does not count.
     fn check_frame_rate(&mut self, cx: &mut Context<'_>) {
         let limits = Self::frame_rate_limits(self.strand.config.options.frame_timeout_ms);
-        let Some(frame_rate) = &mut self.input.frame_rate else { return };
-        if !self.strand.takes_messages() && !self.strand.is_paused_for_pieces() {
-            **frame_rate = posthouse_wire::FrameRate::began(cx.now);
-        } else if let Err(violation) = frame_rate.check(cx.now, &limits) {
+        let is_unread = self.is_unread();
+        if let Some(frame_rate) = &self.input.frame_rate
+            && !is_unread
+            && let Err(violation) = frame_rate.check(cx.now, &limits)
+        {
             self.strand.on_violation(cx, &violation);
         }
     }

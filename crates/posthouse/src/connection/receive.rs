@@ -6,7 +6,6 @@ use posthouse_wire::{
     Frame, FrameError, FrameRate, ReplyStatus, SessionEvent, Violation, bye_code as code,
 };
 
-use super::Pauses;
 use super::input::{Chunk, End};
 use super::phase::{Awaits, Open, Opening};
 use super::{Connection, Context, Phase, Strand};
@@ -392,7 +391,7 @@ impl Strand {
     fn on_request(&mut self, cx: &mut Context<'_>, id: u32, kind: u8, payload: &[u8]) {
         let max = self.config.options.max_requests;
         let limit = self.send_limits().max_payload_bytes;
-        self.pauses.remove(Pauses::PACE_ENDED);
+        self.may_pause_again();
         let open = &mut self.cold().open_requests;
         if open.contains(&id) {
             let kind = posthouse_wire::REQUEST_KIND;

@@ -74,8 +74,6 @@ impl Strand {
     /// Returns whether the connection takes another message after a callback of the run.
     #[inline]
     fn wants_another(&self) -> bool {
-        self.requested_close.is_none()
-            && self.pauses.is_empty()
-            && (!self.over_high || self.connects())
+        self.requested_close.is_none() && self.may_read()
     }
 }

@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use posthouse_io::{Gather, Op, Outcome as IoOutcome};
 
-use super::Pauses;
 use super::output::FreeList;
 use super::{Connection, Context, Phase, Strand};
 use crate::close::Close;
 use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::SendError;
 use crate::id::Operation;
-use crate::pace::{MAX_PIECES_PAUSE, SMALL_PIECE};
 use crate::send_config::SendLimits;
 use crate::sync::Arc;
 
@@ -236,58 +234,6 @@ impl Strand {
         }
     }
 
-    /// Counts work that moves nothing. An accepted peer whose address causes too much of it is not
-    /// read for a while.
-    pub(crate) fn count_work(&mut self, cx: &Context<'_>, units: u64) {
-        let Some(peer) = self.stats.as_ref().map(|stats| stats.peer) else { return };
-        if self.connects() || units == 0 {
-            return;
-        }
-        let until = cx.shared.pace.count(cx.shared.prefix_of(peer), units, cx.now);
-        if let Some(until) = until
-            && self.is_open()
-            && !self.pauses.contains(Pauses::PACE)
-        {
-            if self.pauses.contains(Pauses::PACE_ENDED) {
-                self.pauses.insert(Pauses::LISTS);
-            } else {
-                cx.shared.stats.rejection_pauses.add(1);
-                self.pauses.remove(Pauses::PIECES);
-                self.pauses.insert(Pauses::PACE);
-            }
-            self.cold().paused_until = Some(until);
-        }
-    }
-
-    /// Counts a small piece of a frame, which costs a receive. Its pause is short, so that the
-    /// frame can be completed in its time.
-    pub(super) fn count_small_piece(&mut self, cx: &Context<'_>) {
-        self.pauses.remove(Pauses::PACE_ENDED);
-        let was_paused = self.pauses.contains(Pauses::PACE);
-        self.count_work(cx, SMALL_PIECE);
-        if !was_paused && self.pauses.contains(Pauses::PACE) {
-            self.pauses.insert(Pauses::PIECES);
-            let cold = self.cold();
-            cold.paused_until = cold.paused_until.map(|at| at.min(cx.now + MAX_PIECES_PAUSE));
-        }
-    }
-
-    /// Returns whether the peer is not read because of the small pieces of its frame.
-    pub(super) fn is_paused_for_pieces(&self) -> bool {
-        self.pauses.contains(Pauses::PACE) && self.pauses.contains(Pauses::PIECES)
-    }
-
-    /// Ends the pause because of too much work, when its time is over.
-    pub(super) fn end_pause(&mut self, now: Duration) {
-        if let Some(cold) = &mut self.cold
-            && cold.paused_until.take_if(|at| *at <= now).is_some()
-        {
-            self.pauses.remove(Pauses::PACE);
-            self.pauses.remove(Pauses::LISTS);
-            self.pauses.insert(Pauses::PACE_ENDED);
-        }
-    }
-
     /// Handles a queue over its high mark. An accepted peer is not read then. A connecting side
     /// continues to read, because two sides that both stop would wait for each other for ever. Over
     /// the maximum the connection is closed, unless the queue has only this message.
@@ -330,18 +276,6 @@ impl Strand {
     /// has not come below the low mark.
     pub(crate) fn is_over_high(&self) -> bool {
         self.over_high
-    }
-
-    /// Returns whether the handler lets this side read. All other reasons for not reading are the
-    /// peer's doing: it does not read either, or its address causes too much work.
-    pub(crate) fn handler_reads(&self) -> bool {
-        !self.pauses.contains(Pauses::HANDLER)
-    }
-
-    /// Returns whether the peer gets no listings now: it reads none, or its address has caused too
-    /// much work.
-    pub(crate) fn is_held_up(&self) -> bool {
-        self.over_high || self.pauses.contains(Pauses::PACE) || self.pauses.contains(Pauses::LISTS)
     }
 
     /// Seals the next send: records if the connection has a record layer, otherwise the whole queue

@@ -7,7 +7,7 @@ use posthouse_io::{Cancel, Error, Failure, Op, Outcome as IoOutcome, WatchMode};
 
 use super::input::End;
 use super::phase::{Open, Opening};
-use super::{Connection, Context, Pauses, Phase};
+use super::{Connection, Context, Phase};
 use crate::close::Close;
 use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::id::Operation;
@@ -77,24 +77,29 @@ impl Connection {
             Watch::InFlight if !is_deaf => {
                 input.watch = Watch::Cancelled;
                 cx.lane.cancel(socket, Cancel::Receives);
-                self.restart_times(cx.now);
             }
             Watch::None | Watch::InFlight | Watch::Cancelled => {}
         }
-        self.input.watch != Watch::None
+        input.watch != Watch::None
     }
 
-    /// Starts the times anew in which the peer must send something: this side did not read.
-    fn restart_times(&mut self, now: Duration) {
-        let was_for_pieces = self.strand.pauses.contains(Pauses::PIECES);
-        self.strand.pauses.remove(Pauses::PIECES);
-        if let Some(frame_rate) = &mut self.input.frame_rate
-            && !was_for_pieces
-        {
-            **frame_rate = posthouse_wire::FrameRate::began(now);
+    /// Notes whether this side reads. The time in which it does not read is none of the peer's
+    /// silence, nor of its frame or its transfers.
+    pub(super) fn note_reading(&mut self, now: Duration) {
+        let stops = self.strand.phase.takes_frames() && !self.strand.takes_messages();
+        if stops {
+            self.strand.cold().stopped_since.get_or_insert(now);
+            return;
         }
-        self.strand.session.on_activity(now);
-        self.strand.note_transfer_activity(now);
+        let Some(cold) = &mut self.strand.cold else { return };
+        let Some(since) = cold.stopped_since.take() else { return };
+        let time = now.saturating_sub(since);
+        let is_for_pieces = self.strand.take_pieces();
+        if let Some(frame_rate) = self.input.frame_rate.as_mut().filter(|_| !is_for_pieces) {
+            frame_rate.postpone(time);
+        }
+        self.strand.session.postpone_silence(time, now);
+        self.strand.postpone_expiry(time, now);
     }
 
     pub(super) fn on_watch(&mut self, cx: &mut Context<'_>, outcome: IoOutcome) {

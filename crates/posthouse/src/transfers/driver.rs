@@ -32,7 +32,7 @@ use posthouse_wire::{
 
 use crate::callbacks::Callbacks;
 use crate::close::HandlerResult;
-use crate::connection::{Context, Pauses, Strand};
+use crate::connection::{Context, Strand};
 use crate::directory::Directory;
 use crate::id::{FileSequence, Operation};
 use crate::output::Output;
@@ -81,10 +81,12 @@ impl Strand {
         }
     }
 
-    /// Starts the time anew after which transfers expire that wait for the peer.
-    pub(crate) fn note_transfer_activity(&mut self, now: Duration) {
+    /// Moves the time after which transfers expire that wait for the peer: this side did not read
+    /// for `time`.
+    pub(crate) fn postpone_expiry(&mut self, time: Duration, now: Duration) {
         if self.has_transfers() {
-            self.transfers().last_activity = now;
+            let last_activity = &mut self.transfers().last_activity;
+            *last_activity = (*last_activity + time).min(now);
         }
     }
 
@@ -93,7 +95,7 @@ impl Strand {
         if !self.may_transfer_now() {
             return;
         }
-        self.pauses.remove(Pauses::PACE_ENDED);
+        self.may_pause_again();
         self.on_first_message();
         if let Err(violation) = self.take_transfer_frame(cx, frame) {
             self.on_violation(cx, &violation);

@@ -17,7 +17,7 @@ impl Strand {
         cx: &mut Context<'_>,
         frame: TransferFrame<'_>,
     ) -> Result<(), Violation> {
-        self.note_transfer_activity(cx.now);
+        self.transfers().last_activity = cx.now;
         match frame {
             TransferFrame::Offer { id, in_reply_to, entry, replace, attributes } => {
                 if let Some(slot) = self.transfers().slot_by_id(id) {

@@ -124,8 +124,9 @@ impl Strand {
     /// for memory has its own time from then on.
     fn slow_slot(&mut self, stuck: &[Resource], now: Duration) -> Option<u8> {
         let is_unread = self.output.queued_bytes() > 0;
-        // While the handler has paused reading, what the peer has sent may wait here.
-        let is_read = self.handler_reads();
+        // While the handler has paused reading, what the peer has sent may wait here. All other
+        // reasons for not reading are the peer's doing.
+        let is_read = !self.paused;
         let transfers = self.transfers();
         let last_chunk = transfers.slot_of_last_chunk();
         let waits_for_peer = |slot: u8, state: &TransferState| match state {

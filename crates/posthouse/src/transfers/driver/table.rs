@@ -67,7 +67,8 @@ pub(crate) struct Transfers {
     pub(super) moved_bytes: u64,
     /// The checks that the peer uses what the transfers hold, one for each resource.
     pub(super) use_checks: [UseCheck; 4],
-    /// The time at which the last frame of a transfer arrived, or reading resumed.
+    /// The time at which the last frame of a transfer arrived. Later by the times since then in
+    /// which this side did not read.
     pub(super) last_activity: Duration,
     /// The time at which this side last queued a frame of a transfer.
     pub(super) last_said: Duration,

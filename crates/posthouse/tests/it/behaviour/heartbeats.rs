@@ -96,6 +96,38 @@ fn a_peer_that_is_not_read_from_is_not_called_silent() {
     });
 }
 
+/// A program that pauses for 100 ms again and again finds a silent peer all the same.
+#[test]
+fn many_short_pauses_do_not_hide_a_silent_peer() {
+    in_simulation(|harness| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
+        raw.send(&hello(10_000, 1 << 20));
+        harness.wait_for("the peer", || seen.connected().len() == 1);
+        let id = seen.connected()[0];
+        for _ in 0..60 {
+            let pause = server.run(id, |peer: &mut posthouse::Peer<'_, Probe>| {
+                peer.pause_reading();
+                peer.after(Duration::from_millis(100), |peer| {
+                    peer.resume_reading();
+                    Ok(())
+                });
+                Ok(())
+            });
+            if pause.is_err() {
+                break;
+            }
+            harness.world().run_for(Duration::from_millis(2_300));
+        }
+        assert_eq!(seen.ends().len(), 1, "the peer was silent for two minutes");
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::Silent);
+        drop(raw);
+        harness.end(&server);
+    });
+}
+
 /// The same, if a full send queue stops the reading: the peer reads slowly.
 #[test]
 fn a_slow_reader_is_not_called_silent() {

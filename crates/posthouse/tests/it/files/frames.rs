@@ -1,5 +1,8 @@
 //! The frames of file transfers, for raw peers that do not use the framework.
 
+use posthouse::Endpoint;
+
+use super::file_handler::FileHandler;
 use crate::harness::Harness;
 use crate::raw::Raw;
 
@@ -32,6 +35,15 @@ pub fn greet_with(harness: &Harness<'_>, raw: &mut Raw, payload_bytes_max: u32) 
 
 pub fn greet(harness: &Harness<'_>, raw: &mut Raw) {
     greet_with(harness, raw, 1 << 20);
+}
+
+/// Connects a peer from the address of `host`, and exchanges the hellos. For the simulation.
+pub fn peer_from(harness: &Harness<'_>, server: &Endpoint<FileHandler>, host: u8) -> Raw {
+    let address = server.addresses()[0].to_string();
+    let stream = harness.world().dial_from([10, 66, 0, host].into(), &address);
+    let mut raw = Raw::simulated(stream);
+    greet(harness, &mut raw);
+    raw
 }
 
 pub fn offer(id: u32, size: u64, name: &[u8]) -> Vec<u8> {

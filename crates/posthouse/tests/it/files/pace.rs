@@ -1,6 +1,5 @@
 //! The framework reads more slowly from an address that causes rejections, failed transfers,
-//! listings or small pieces of frames without end: threats T28, T29
-//! and T31. No frame is lost.
+//! listings or small pieces of frames without end: threats T28, T29 and T31. No frame is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +9,8 @@ use posthouse::{DisconnectKind, Endpoint, Source};
 
 use super::file_handler::{FileHandler, serve_with};
 use super::frames::{
-    ABORT, ACCEPT, CHUNK, DONE, GET, LIST, LISTED, OFFER, accepted, greet, greet_with, numbered,
-    offer,
+    ABORT, ACCEPT, CHUNK, DONE, GET, LIST, LISTED, OFFER, accepted, greet_with, numbered, offer,
+    peer_from,
 };
 use crate::harness::{Harness, Options, in_simulation};
 use crate::raw::{Raw, frame};
@@ -24,14 +23,6 @@ fn options(harness: &Harness<'_>, per_second: u64) -> Options {
         o.endpoint.max_rejections_per_second = per_second;
         o.connection.heartbeat_ms = 0;
     })
-}
-
-fn peer_from(harness: &Harness<'_>, server: &Endpoint<FileHandler>, host: u8) -> Raw {
-    let address = server.addresses()[0].to_string();
-    let stream = harness.world().dial_from([10, 66, 0, host].into(), &address);
-    let mut raw = Raw::simulated(stream);
-    greet(harness, &mut raw);
-    raw
 }
 
 /// Waits until each peer has received `count` frames of this kind. Returns the time that it took.
@@ -274,6 +265,59 @@ fn small_pieces_give_no_time_to_their_frame() {
         drop(raw);
         harness.wait_for("the end", || log.ends().len() == 1);
         assert_eq!(log.ends()[0].kind(), DisconnectKind::TooSlow);
+        harness.end(&server);
+    });
+}
+
+/// Whatever its address has caused, a peer has time for a message that arrives in small pieces.
+#[test]
+fn a_pause_for_small_pieces_is_short() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        let (server, log) = serve_with(harness, &there.directory(), options(harness, 5));
+        let crowd = pause(harness, &server, 1);
+        let mut raw = peer_from(harness, &server, 1);
+        for piece in frame(0, b"a message").chunks(6) {
+            raw.send(piece);
+            harness.world().run_for(Duration::from_millis(10));
+        }
+        let begun = harness.world().now();
+        harness.wait_for("the message", || log.order().len() == 1);
+        let took = harness.world().now() - begun;
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        drop((crowd, raw));
+        harness.end(&server);
+    });
+}
+
+/// Only the pause for the pieces is a part of the time of their frame, not a later one of the
+/// handler.
+#[test]
+fn a_pause_of_the_handler_after_one_for_pieces_does_not_make_the_frame_slow() {
+    in_simulation(|harness| {
+        let there = harness.store("there");
+        let (server, log) = serve_with(harness, &there.directory(), options(harness, 5));
+        let mut raw = peer_from(harness, &server, 1);
+        let peer = server.peers()[0].id;
+        let crowd = pause(harness, &server, 1);
+        let message = frame(0, &[b'm'; 600]);
+        raw.send(&message[..500]);
+        harness.wait_for("the beginning", || server.stats().assembly_bytes > 0);
+        raw.send(&message[500..501]);
+        harness.world().run_for(Duration::from_secs(2));
+        let paused = server.run(peer, |peer| {
+            peer.pause_reading();
+            peer.after(Duration::from_secs(10), |peer| {
+                peer.resume_reading();
+                Ok(())
+            });
+            Ok(())
+        });
+        paused.expect("the peer is connected");
+        harness.world().run_for(Duration::from_secs(1));
+        raw.send(&message[501..]);
+        harness.wait_for("the message", || log.order().len() == 1);
+        drop((crowd, raw));
         harness.end(&server);
     });
 }

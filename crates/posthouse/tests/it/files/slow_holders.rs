@@ -9,7 +9,7 @@ use posthouse::{Endpoint, TransferErrorKind};
 use super::file_handler::{FileHandler, failed, serve_with};
 use super::frames::{
     ABORT, ACCEPT, CHUNK, CREDIT, DONE, GET, OFFER, accept, accepted, greet, next_offer, numbered,
-    offer,
+    offer, peer_from,
 };
 use crate::harness::{Harness, Options, in_simulation};
 use crate::raw::Raw;
@@ -27,15 +27,6 @@ fn options(harness: &Harness<'_>, file_memory_bytes: usize) -> Options {
         o.connection.transfer_timeout_ms = 3_600_000;
         o.connection.close_timeout_ms = 60_000;
     })
-}
-
-/// Connects a peer from an address of its own.
-fn peer_from(harness: &Harness<'_>, server: &Endpoint<FileHandler>, host: u8) -> Raw {
-    let address = server.addresses()[0].to_string();
-    let stream = harness.world().dial_from([10, 66, 0, host].into(), &address);
-    let mut raw = Raw::simulated(stream);
-    greet(harness, &mut raw);
-    raw
 }
 
 /// Returns the number of aborts with [`BUSY`] that have arrived.

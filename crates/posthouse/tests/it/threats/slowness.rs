@@ -97,7 +97,7 @@ fn a_pause_within_a_frame_does_not_make_the_frame_slow() {
         let options = harness.options().with(|o| o.connection.heartbeat_ms = 0);
         let server = harness.serve_with(probe, options);
         let mut raw = harness.dial(&server);
-        let message = frame(1, &[7; 1_000]);
+        let message = frame(1, &[7; 150_000]);
         raw.send(&message[..100]);
         harness.wait_for("the beginning of the frame", || server.stats().assembly_bytes > 0);
         let peer = server.peers()[0].id;
@@ -115,11 +115,48 @@ fn a_pause_within_a_frame_does_not_make_the_frame_slow() {
         run(true);
         harness.world().run_for(Duration::from_secs(1));
         raw.send(&message[100..]);
-        harness.world().run_for(Duration::from_secs(12));
+        harness.world().run_for(Duration::from_secs(40));
         assert_eq!(seen.messages().len(), 0);
         run(false);
-        harness.wait_for("the message", || seen.messages() == [(1, vec![7; 1_000])]);
+        harness.wait_for("the message", || seen.messages() == [(1, vec![7; 150_000])]);
         assert!(seen.ends().is_empty(), "{:?}", seen.ends());
+        drop(raw);
+        harness.end(&server);
+    });
+}
+
+/// A program that pauses for half a second again and again, for reasons of its own, gives no time
+/// to a frame that trickles.
+#[test]
+fn many_short_pauses_do_not_keep_a_slow_frame_alive() {
+    in_simulation(|harness| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let server = harness.serve(probe);
+        let mut raw = harness.dial(&server);
+        raw.send(&frame_head(0, 1 << 20));
+        harness.wait_for("the connection", || seen.connected().len() == 1);
+        let peer = seen.connected()[0];
+        let begun = harness.world().now();
+        for _ in 0..30 {
+            let pause = server.run(peer, |peer| {
+                peer.pause_reading();
+                peer.after(Duration::from_millis(500), |peer| {
+                    peer.resume_reading();
+                    Ok(())
+                });
+                Ok(())
+            });
+            if pause.is_err() {
+                break;
+            }
+            harness.world().run_for(Duration::from_secs(2));
+            raw.send(&[0]);
+        }
+        let passed = harness.world().now() - begun;
+        assert!(passed < Duration::from_secs(50), "the frame was slow for {passed:?}");
+        harness.wait_for("the end of the connection", || seen.ends().len() == 1);
+        assert_eq!(seen.ends()[0].kind(), DisconnectKind::TooSlow);
         drop(raw);
         harness.end(&server);
     });
