@@ -61,10 +61,9 @@ impl Transfers {
         }
     }
 
-    /// Returns whether others wait for a resource and none of them gets its turn, although the peer
-    /// has had its time to use what its transfers hold of it, and has moved fewer bytes than they
-    /// hold.
-    fn is_stuck(&mut self, resource: Resource, now: Duration) -> bool {
+    /// Checks the use of a resource if it is time. Returns whether the peer has not used it in its
+    /// time, and others wait for it and none of them gets its turn.
+    fn check_use_of(&mut self, resource: Resource, now: Duration) -> bool {
         let Some(leases) = &self.leases else { return false };
         let (held, awaited) = (leases.held_bytes(), leases.grants_awaited(resource));
         let moved = self.moved_bytes;
@@ -89,7 +88,7 @@ impl Strand {
             return;
         }
         let transfers = self.transfers();
-        let is_stuck = |resource: &Resource| transfers.is_stuck(*resource, cx.now);
+        let is_stuck = |resource: &Resource| transfers.check_use_of(*resource, cx.now);
         let stuck: Vec<Resource> = Resource::ALL.into_iter().filter(is_stuck).collect();
         if !stuck.is_empty() {
             self.end_slow_transfers(cx, &stuck);
