@@ -11,7 +11,8 @@ pub enum Failure {
     Cancelled,
     /// The peer, or this side, reset the connection.
     Reset,
-    /// The connection was aborted before it was accepted (a peer left the accept queue).
+    /// The connection was aborted: by this system (a driver, a firewall, an administrator), or by a
+    /// peer that left the accept queue.
     Aborted,
     /// Nobody listens at the address.
     Refused,
@@ -66,6 +67,16 @@ impl Error {
         Self { failure, code: 0 }
     }
 
+    /// Returns the meaning of an error number of this system.
+    pub fn from_os(code: i32) -> Self {
+        #[cfg(target_os = "linux")]
+        return crate::sys::error(rustix::io::Errno::from_raw_os_error(code));
+        #[cfg(windows)]
+        return crate::sys::error(code.cast_unsigned());
+        #[cfg(not(any(target_os = "linux", windows)))]
+        Self { failure: Failure::Other, code }
+    }
+
     /// Returns whether the shortage may end by itself, so that the operation can be submitted again
     /// later.
     pub fn is_transient(&self) -> bool {
@@ -78,7 +89,7 @@ impl fmt::Display for Error {
         let text = match self.failure {
             Failure::Cancelled => "cancelled",
             Failure::Reset => "connection reset",
-            Failure::Aborted => "connection aborted before it was accepted",
+            Failure::Aborted => "connection aborted by the local system",
             Failure::Refused => "connection refused (no program listens at the address)",
             Failure::Unreachable => "no route to the address",
             Failure::TimedOut => "connection timed out",

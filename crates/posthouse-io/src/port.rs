@@ -11,6 +11,8 @@ use crate::iocp;
 use crate::lane::Lane;
 #[cfg(any(target_os = "linux", windows))]
 use crate::native::native_port::NativePort;
+#[cfg(target_os = "linux")]
+use crate::native::threads;
 use crate::notify::Notify;
 use crate::options::{Layout, ListenOptions, Options};
 use crate::sim;
@@ -203,8 +205,10 @@ impl CompletionPort {
                         readiness backend";
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
-        let host = uring::probe()
-            .and_then(|()| NativePort::on_uring(options))
+        // The end of a ring interrupts blocking calls of the thread that made the ring, so no ring
+        // is made on the caller's thread.
+        let open = || uring::probe().and_then(|()| NativePort::on_uring(options));
+        let host = threads::on_own_thread("posthouse-setup", open)
             .map_err(|error| with_text(&error, format!("cannot use io_uring: {error}")))?;
         Ok((Self { kind: PortKind::Real(host) }, selected("uring", Layout::Pinned, options, why)))
     }

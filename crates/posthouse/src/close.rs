@@ -16,9 +16,10 @@ use crate::disconnect::{DisconnectKind, DisconnectReason, Fault};
 /// `run`. `?` in the closure closes that connection. It never closes another one, even if a message
 /// of the other one was the reason for the timer, the request or the task. `?` closes as
 /// [`Close::internal`] does: the peer gets the code for an internal error. The error's text goes to
-/// [`Handler::disconnected`](crate::Handler::disconnected) and to the log at level DEBUG, never to
-/// the peer. If the peer's input was wrong, use [`Close::peer_fault`]. Types that do not implement
-/// [`Error`], such as `Box<dyn Error>`, `anyhow::Error` and `String`, need [`OrClose::or_close`].
+/// [`Handler::disconnected`](crate::Handler::disconnected) and to the log at level INFO, at most
+/// one line a second, never to the peer. If the peer's input was wrong, use [`Close::peer_fault`].
+/// Types that do not implement [`Error`], such as `Box<dyn Error>`, `anyhow::Error` and `String`,
+/// need [`OrClose::or_close`].
 ///
 /// ```
 /// use posthouse::{Close, HandlerResult};

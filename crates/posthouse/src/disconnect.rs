@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use posthouse_io::Failure;
 use posthouse_wire::{Bye, Escaped};
 
 /// The side that caused the end of a connection.
@@ -26,6 +27,8 @@ pub struct DisconnectReason {
     pub(crate) unsent_bytes: u64,
     /// The peer's goodbye.
     pub(crate) bye: Option<Box<Bye>>,
+    /// The system's error number; zero if there is none.
+    pub(crate) os_error: i32,
     pub(crate) fault: Fault,
 }
 
@@ -90,7 +93,19 @@ impl DisconnectKind {
 
 impl DisconnectReason {
     pub(crate) fn new(kind: DisconnectKind, detail: impl Into<Box<str>>) -> Self {
-        Self { kind, detail: detail.into(), unsent_bytes: 0, bye: None, fault: kind.fault() }
+        let (detail, fault) = (detail.into(), kind.fault());
+        Self { kind, detail, unsent_bytes: 0, bye: None, os_error: 0, fault }
+    }
+
+    /// Returns the reason for the end of a connection whose operation failed.
+    pub(crate) fn of_failure(error: posthouse_io::Error) -> Self {
+        let kind = match error.failure {
+            Failure::Reset | Failure::NotConnected => DisconnectKind::Reset,
+            Failure::TimedOut => DisconnectKind::Silent,
+            _ => DisconnectKind::System,
+        };
+        let text = if kind == DisconnectKind::Reset { String::new() } else { error.to_string() };
+        Self { os_error: error.code, ..Self::new(kind, text) }
     }
 
     /// The peer said goodbye.
@@ -127,6 +142,13 @@ impl DisconnectReason {
     /// goodbye has one.
     pub fn retry_after(&self) -> Option<Duration> {
         self.bye.as_ref().and_then(|bye| bye.retry_after)
+    }
+
+    /// Returns the system's error number, if an operation of the system failed: `errno` on Linux, a
+    /// Windows error code such as 10054 or 64 on Windows. The numbers vary between systems and for
+    /// one cause; decide by [`kind`](Self::kind), and use the number to search for the cause.
+    pub fn os_error(&self) -> Option<i32> {
+        (self.os_error != 0).then_some(self.os_error)
     }
 
     /// Returns the number of bytes that were queued for the peer and never passed to the system.
@@ -168,6 +190,49 @@ impl fmt::Display for DisconnectReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The numbers that the operations on an established connection end with.
+    #[test]
+    fn each_number_of_the_system_has_its_reason() {
+        use DisconnectKind::{Reset, Silent, System};
+        #[cfg(windows)]
+        let table = [
+            // A call that fails at once, an operation that fails later.
+            (10_054, Reset),
+            (64, Reset),
+            // The local system has aborted the connection: the same two.
+            (10_053, System),
+            (1236, System),
+            (10_060, Silent),
+            (121, Silent),
+            (10_052, Silent),
+            (10_057, Reset),
+            (10_058, Reset),
+            (10_050, System),
+            (10_065, System),
+            (1450, System),
+        ];
+        #[cfg(not(windows))]
+        let table = [
+            (104, Reset),
+            (32, Reset),
+            (107, Reset),
+            (103, System),
+            (110, Silent),
+            (100, System),
+            (101, System),
+            (113, System),
+            (12, System),
+        ];
+        for (code, kind) in table {
+            let reason = DisconnectReason::of_failure(posthouse_io::Error::from_os(code));
+            assert_eq!((reason.kind(), reason.os_error()), (kind, Some(code)));
+            let is_peers = matches!(kind, Reset | Silent);
+            assert_eq!(reason.fault() == Fault::Peer, is_peers, "{code}: {reason}");
+            let is_named = reason.to_string().contains(&format!("(os error {code})"));
+            assert_eq!(is_named, kind != Reset, "{code}: {reason}");
+        }
+    }
 
     #[test]
     fn a_reason_cannot_forge_a_line_of_the_log_and_reads_well() {

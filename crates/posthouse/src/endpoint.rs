@@ -200,6 +200,7 @@ impl<H: Handler> Endpoint<H> {
             let error = OptionsError::new("dual_stack needs an IPv6 address: [::]");
             return Err(ListenError::Options { address: text(), error });
         }
+        self.shared.check_descriptors();
         let backlog = self.shared.tuning.backlog;
         let options = ListenOptions { backlog, dual_stack, ..ListenOptions::default() };
         let mut error = io::Error::from(io::ErrorKind::NotFound);

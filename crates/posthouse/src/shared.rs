@@ -68,8 +68,7 @@ pub(crate) struct Shared {
     pub(crate) walks: Arc<Walks>,
     pub(crate) hash_cache: HashCache,
     pub(crate) lifecycle: Lifecycle,
-    /// The log of connections that ended by the fault of their peers or of the system.
-    pub(crate) faults_logged: RateLimitedLog,
+    pub(crate) ends_logged: EndsLogged,
     /// The log of panics in callbacks.
     pub(crate) panics_logged: RateLimitedLog,
     /// The log of abandoned connections.
@@ -78,9 +77,22 @@ pub(crate) struct Shared {
     evictions_logged: RateLimitedLog,
     /// True exactly when the log has named a method that a handler lacks.
     pub(crate) missing_logged: AtomicBool,
+    /// True exactly when a warning has named a limit of descriptors that is too low.
+    descriptors_checked: AtomicBool,
     /// The number of handlers that were attached.
     handlers: AtomicU32,
     pub(crate) guard: OnceLock<Weak<Guard>>,
+}
+
+/// The logs of the ends of connections.
+#[derive(Debug, Default)]
+pub(crate) struct EndsLogged {
+    /// The ends by the fault of the peer or of the system.
+    pub(crate) faults: RateLimitedLog,
+    /// The ends that callbacks requested with a cause.
+    pub(crate) causes: RateLimitedLog,
+    /// The ends after an invalid message of the program.
+    pub(crate) mistakes: RateLimitedLog,
 }
 
 /// The lifecycle of an endpoint: it runs, it shuts down until a deadline, it has ended.
@@ -224,17 +236,37 @@ impl Shared {
             walks: Walks::new(walks_bytes as u64, this),
             hash_cache: HashCache::default(),
             lifecycle: Lifecycle::new(selected.io_workers, port.notify()),
-            faults_logged: RateLimitedLog::default(),
+            ends_logged: EndsLogged::default(),
             panics_logged: RateLimitedLog::default(),
             abandoned_logged: RateLimitedLog::default(),
             evictions_logged: RateLimitedLog::default(),
             missing_logged: AtomicBool::new(false),
+            descriptors_checked: AtomicBool::new(false),
             handlers: AtomicU32::new(0),
             guard: OnceLock::new(),
             options,
             tuning,
             selected,
             port,
+        }
+    }
+
+    /// Warns, once, if the options permit more connections and files than the process can have
+    /// descriptors.
+    pub(crate) fn check_descriptors(&self) {
+        let permitted = self.options.permitted_descriptors();
+        let Some(limit) = self.port.max_descriptors().filter(|limit| *limit < permitted) else {
+            return;
+        };
+        if !self.descriptors_checked.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                max_connections = self.options.max_connections,
+                max_open_files = self.options.max_open_files,
+                permitted,
+                limit,
+                "the limits permit more descriptors than this process can have: at its limit, \
+                 accepting pauses; raise the limit (ulimit -n), or lower max_connections"
+            );
         }
     }
 

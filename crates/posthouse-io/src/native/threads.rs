@@ -1,5 +1,7 @@
 //! The threads that run workers, and waiting for their end.
 
+#[cfg(target_os = "linux")]
+use std::panic::resume_unwind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
@@ -90,6 +92,18 @@ impl Threads {
         }
         working
     }
+}
+
+/// Runs a function on a thread of its own, and waits for the end of that thread.
+#[cfg(target_os = "linux")]
+pub(crate) fn on_own_thread<T: Send>(
+    name: &str,
+    run: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, run)?;
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 /// The text of a panic, if it has one.

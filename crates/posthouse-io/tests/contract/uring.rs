@@ -406,3 +406,29 @@ fn begin_everything(driver: &Driver, lane: &mut Lane, ends: &[End], nowhere: Add
         driver.submit(lane, Op::Connect(socket, nowhere));
     }
 }
+
+/// The end of a ring interrupts blocking calls of the thread that made it, after the call that
+/// dropped the ring has returned. So no ring is made on a thread of the caller's.
+#[test]
+fn no_blocking_call_of_the_caller_is_interrupted() {
+    use rustix::event::{Timespec, epoll};
+
+    const ROUNDS: usize = 20;
+    if !is_here(&Backend::Uring) {
+        return;
+    }
+    let nothing = epoll::create(epoll::CreateFlags::CLOEXEC).expect("a descriptor is free");
+    let time = Timespec { tv_sec: 0, tv_nsec: 30_000_000 };
+    let mut events = Vec::with_capacity(1);
+    let mut blocks = |when: &str, round: usize| {
+        let waited =
+            epoll::wait(&nothing, rustix::buffer::spare_capacity(&mut events), Some(&time));
+        assert_eq!(waited, Ok(0), "{when}, round {round}");
+    };
+    for round in 0..ROUNDS {
+        let harness = on_one_lane();
+        blocks("while the port is open", round);
+        drop(harness);
+        blocks("after the port has ended", round);
+    }
+}

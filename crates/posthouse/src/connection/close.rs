@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use posthouse_io::{Cancel, Error, Failure, Op, Socket};
+use posthouse_io::{Cancel, Error, Op, Socket};
 
 use super::phase::{Ending, Farewell, Joining, Report};
 use super::{ColdState, Connection, Context, Phase, Strand};
@@ -176,13 +176,7 @@ impl Strand {
 
     /// Closes because an operation failed.
     pub(super) fn fail(&mut self, cx: &mut Context<'_>, error: Error) {
-        let kind = match error.failure {
-            Failure::Reset | Failure::NotConnected | Failure::Aborted => DisconnectKind::Reset,
-            Failure::TimedOut => DisconnectKind::Silent,
-            _ => DisconnectKind::System,
-        };
-        let text = if kind == DisconnectKind::Reset { String::new() } else { error.to_string() };
-        self.close(cx, Close::abort(), DisconnectReason::new(kind, text));
+        self.close(cx, Close::abort(), DisconnectReason::of_failure(error));
     }
 
     /// Closes if the endpoint shuts down. A new connection calls this, too, because the shutdown
@@ -197,22 +191,34 @@ impl Strand {
         self.close(cx, close, DisconnectReason::new(DisconnectKind::Shutdown, ""));
     }
 
-    /// Logs the end: a rate-limited warning if an accepted connection ended by the fault of its
-    /// peer or the system, otherwise a debug line.
+    /// Logs the end. Three kinds of ends have a rate-limited line: a warning if a callback sent an
+    /// invalid message, which is a mistake of the program; an information if a callback closed the
+    /// connection and gave a cause; a warning if an accepted connection ended by the fault of its
+    /// peer or the system. Other ends have a debug line.
     fn log_end(&self, cx: &Context<'_>, why: &DisconnectReason) {
         use DisconnectKind as Kind;
+        let (peer, now) = (self.id, cx.now);
         let address = self.stats.as_ref().map(|stats| tracing::field::display(stats.peer));
-        // Evictions have a line of their own.
-        let wrong = !matches!(why.kind(), Kind::Ended | Kind::Reset | Kind::Evicted)
-            && matches!(why.fault(), Fault::Peer | Fault::System);
-        if wrong
-            && !self.connects()
-            && let Some(suppressed) = cx.shared.faults_logged.may_log(cx.now)
-        {
-            let peer = self.id;
-            tracing::warn!(%peer, address, reason = %why, suppressed, "connection failed");
-        } else {
-            tracing::debug!(peer = %self.id, address, reason = %why, "connection ended");
+        let logged = &cx.shared.ends_logged;
+        let is_fault = matches!(why.fault(), Fault::Peer | Fault::System) && !self.connects();
+        match why.kind() {
+            Kind::Unsendable if let Some(suppressed) = logged.mistakes.may_log(now) => {
+                tracing::warn!(%peer, address, reason = %why, suppressed, "invalid message sent");
+            }
+            Kind::Closed
+                if !why.detail.is_empty()
+                    && let Some(suppressed) = logged.causes.may_log(now) =>
+            {
+                tracing::info!(%peer, address, reason = %why, suppressed, "connection closed");
+            }
+            // Evictions have a line of their own.
+            Kind::Closed | Kind::Unsendable | Kind::Ended | Kind::Reset | Kind::Evicted => {
+                tracing::debug!(%peer, address, reason = %why, "connection ended");
+            }
+            _ if is_fault && let Some(suppressed) = logged.faults.may_log(now) => {
+                tracing::warn!(%peer, address, reason = %why, suppressed, "connection failed");
+            }
+            _ => tracing::debug!(%peer, address, reason = %why, "connection ended"),
         }
     }
 

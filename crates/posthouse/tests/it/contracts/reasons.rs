@@ -57,8 +57,9 @@ fn a_peers_fault_is_told_to_the_peer_and_counted_as_its_own() {
         assert_eq!(there.text(), Some("invalid digit found in string"));
         assert_eq!(there.retry_after(), Some(Duration::from_millis(2_500)));
         assert_eq!(stats.peer_faults, 1);
-        let warned = log::lines("connection failed");
-        assert!(warned.len() == 1 && warned[0].contains("invalid digit"), "{warned:?}");
+        let lines = log::lines("connection closed");
+        assert!(lines.len() == 1 && lines[0].contains("INFO"), "{lines:?}");
+        assert!(lines[0].contains("invalid digit"), "{lines:?}");
     });
 }
 
@@ -87,7 +88,9 @@ fn a_failure_of_the_program_is_not_told_to_the_peer() {
             assert_eq!((there.code(), there.text()), (Some(8), Some("internal error")));
             assert_eq!(there.retry_after(), None);
             assert_eq!((stats.peer_faults, stats.panics), (0, 0));
-            assert!(!log::lines("invalid digit").is_empty(), "the cause is in the log");
+            let lines = log::lines("connection closed");
+            assert!(lines.len() == 1 && lines[0].contains("INFO"), "{lines:?}");
+            assert!(lines[0].contains("invalid digit"), "the cause is in the log: {lines:?}");
         }
     });
 }
@@ -119,5 +122,61 @@ fn an_end_without_a_goodbye_has_no_code() {
         assert_eq!((why.code(), why.text(), why.retry_after()), (None, None, None));
         drop(raw);
         assert_eq!(harness.end(&server).peer_faults, 0, "to end is no fault");
+    });
+}
+
+/// A mistake of the program that nobody else can find: the peer is innocent, and the connection is
+/// gone.
+#[test]
+fn an_invalid_message_of_a_callback_is_a_warning() {
+    log::keep();
+    everywhere(|harness| {
+        log::clear();
+        let probe = Probe::new().on_received(|peer, _| {
+            peer.send(40, &vec![0; 17 << 20]);
+            Ok(())
+        });
+        let seen = probe.seen();
+        let server = harness.serve(probe);
+        for _ in 0..3 {
+            let mut raw = harness.dial(&server);
+            raw.send(&frame(40, b"send me too much"));
+            harness.wait_for_end(&mut raw);
+        }
+        harness.wait_for("the ends of the connections", || seen.ends().len() == 3);
+        let why = seen.ends()[0].clone();
+        assert_eq!((why.kind(), why.fault()), (DisconnectKind::Unsendable, Fault::Local));
+        harness.end(&server);
+        let lines = log::lines("invalid message sent");
+        assert!(!lines.is_empty() && lines[0].contains("WARN"), "{lines:?}");
+        assert!(lines[0].contains("too large"), "{lines:?}");
+    });
+}
+
+/// The administrator of the machine ends a connection, which is no act of its peer.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_connection_that_the_local_system_aborts_is_no_fault_of_the_peer() {
+    const ECONNABORTED: i32 = 103;
+    crate::harness::on_real_sockets(|harness| {
+        let probe = Probe::new();
+        let seen = probe.seen();
+        let server = harness.serve(probe);
+        let raw = harness.dial(&server);
+        harness.wait_for("the connection", || seen.connected().len() == 1);
+        let port = server.addresses()[0].socket_addr().port();
+        let killed = std::process::Command::new("ss")
+            .args(["-K", "state", "established", &format!("sport = :{port}")])
+            .output();
+        let ended = || killed.is_ok() && seen.ends().len() == 1;
+        if !killed.as_ref().is_ok_and(|it| it.status.success()) {
+            return crate::harness::not_tested("`ss -K` (package iproute2, as root)");
+        }
+        harness.wait_for("the end of the connection", ended);
+        let why = seen.ends()[0].clone();
+        assert_eq!((why.kind(), why.fault()), (DisconnectKind::System, Fault::System), "{why}");
+        assert_eq!(why.os_error(), Some(ECONNABORTED));
+        drop(raw);
+        assert_eq!(harness.end(&server).peer_faults, 0);
     });
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use posthouse::SendError;
 
-use crate::harness::{everywhere, in_simulation};
+use crate::harness::{everywhere, in_simulation, on_real_sockets};
 use crate::log;
 use crate::probe::{Line, Probe};
 use crate::process::is_wine;
@@ -110,5 +110,24 @@ fn connections_that_are_being_made_count() {
         harness.serves(&server);
         drop((first, second));
         harness.end(&server);
+    });
+}
+
+/// No test runs with so many descriptors.
+#[cfg(target_os = "linux")]
+#[test]
+fn limits_beyond_the_descriptors_of_the_process_are_a_warning_at_start() {
+    log::keep();
+    on_real_sockets(|harness| {
+        for (max_connections, warnings) in [(100, 0), (1_000_000, 1)] {
+            log::clear();
+            let options = harness.options().with(|o| o.endpoint.max_connections = max_connections);
+            let server = harness.serve_with(Probe::echo(), options);
+            let lines = log::lines("the limits permit more descriptors");
+            assert_eq!(lines.len(), warnings, "{lines:?}");
+            assert!(lines.iter().all(|line| line.contains("max_connections=1000000")), "{lines:?}");
+            harness.serves(&server);
+            harness.end(&server);
+        }
     });
 }
