@@ -8,9 +8,9 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The gate of one connection. `state` packs, from the top: bytes queued or reserved (34 bits),
 /// refused, told and open (1 bit each), the low bits of the generation (27 bits). So one
-/// compare-and-swap answers "is this still the same connection, does it take messages, and is there room?".
-/// The rest of the generation, the `epoch`, changes once in 134 million times. It is compared after
-/// the state has been read, and written before the state is written.
+/// compare-and-swap answers "is this still the same connection, does it take messages, and is
+/// there room?". The rest of the generation, the `epoch`, changes once in 134 million times. It
+/// is compared after the state has been read, and written before the state is written.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     state: AtomicU64,
