@@ -171,7 +171,7 @@ impl Common {
                     ledger.called(side, id);
                     peer.close(Close::graceful());
                     Ok(())
-                });
+                })?;
             }
             17 if amount.is_multiple_of(8) => return Err(Close::with_code(1000, "enough")),
             18 if amount.is_multiple_of(16) => return Err(Close::abort()),
@@ -206,7 +206,8 @@ impl Common {
             peer.state_mut().line().paused = false;
             peer.resume_reading();
             Ok(())
-        });
+        })
+        .expect("a peer has few timers");
     }
 
     /// Pauses reading from a plain peer, for ever or for a while, as `way` decides.
@@ -267,7 +268,8 @@ impl Common {
                 peer.after(Duration::from_millis(odd % 50), move |_| {
                     kept.answer(&ledger, more);
                     Ok(())
-                });
+                })
+                .expect("a peer has few timers");
             }
             2 => self.ledger.answers(number, Answered::Rejected(FORGOTTEN)),
             _ => {

@@ -13,7 +13,7 @@ use crate::options::{EndpointOptions, Tuning};
 use crate::shared::Shared;
 use crate::sync::Arc;
 use crate::watchdog::{CallbackMarker, Watchdog};
-use crate::worker::{PinnedWorker, SharedWorker};
+use crate::worker::{PinnedWorker, SharedWorker, run_step};
 
 /// The listeners and options of an endpoint that has not started.
 /// [`Endpoint::builder`](crate::Endpoint::builder) makes it.
@@ -117,11 +117,11 @@ fn spawn_workers(shared: &Arc<Shared>) -> Result<(), StartError> {
         let port = shared.port.clone();
         let spawned = if shared.strands.is_some() {
             let mut worker = SharedWorker::new(shared.clone(), marker);
-            port.spawn(LaneId(0), &name, move |lane| worker.step(lane))
+            port.spawn(LaneId(0), &name, move |lane| run_step(&mut worker, lane))
         } else {
             let lane = LaneId(number as u16);
             let mut worker = PinnedWorker::new(shared.clone(), lane, marker);
-            port.spawn(lane, &name, move |lane| worker.step(lane))
+            port.spawn(lane, &name, move |lane| run_step(&mut worker, lane))
         };
         if let Err(error) = spawned {
             shared.begin_shutdown(Duration::ZERO);
@@ -133,8 +133,7 @@ fn spawn_workers(shared: &Arc<Shared>) -> Result<(), StartError> {
     // In simulation no time passes while a callback runs, so no callback can run too long.
     if shared.options.handler_overrun_ms > 0 && shared.selected.backend != "simulation" {
         let limit = Duration::from_millis(shared.options.handler_overrun_ms);
-        let ended = shared.lifecycle.ended().clone();
-        let mut watchdog = Watchdog::new(markers, limit, shared.stats.clone(), ended);
+        let mut watchdog = Watchdog::new(markers, limit, Arc::downgrade(shared));
         let watching =
             shared.port.spawn_background("posthouse-watchdog", move |now| watchdog.step(now));
         if let Err(error) = watching {

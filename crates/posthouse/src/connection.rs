@@ -29,6 +29,7 @@ use crate::callbacks::Callbacks;
 use crate::close::{Close, HandlerResult};
 use crate::config::{ConnectionConfig, Role};
 use crate::connection::output::{FreeList, Output};
+use crate::contained::{self, Contained};
 use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::RequestError;
 use crate::id::{FileSequence, Operation, PeerId, pack};
@@ -142,9 +143,7 @@ pub(crate) struct Strand {
     pub(crate) cold: Option<Box<ColdState>>,
     /// True exactly while the handler has paused reading.
     pub(crate) paused: bool,
-    /// True exactly from the time at which the queue exceeded its high mark until it is below the
-    /// low one. The same holds for [`MAX_REPLIES`](send::MAX_REPLIES).
-    over_high: bool,
+    owes_writable: OwesWritable,
     /// The number of replies of the protocol that were queued since `replies_until` was 0.
     replies: u16,
     /// The number of bytes until replies are counted anew: all that was queued then has been sent.
@@ -207,6 +206,18 @@ impl Settling {
     }
 }
 
+/// Whether `writable` is called as soon as the queue is below its low mark. The gate has a mark of
+/// its own for messages of other threads, which the strand sees when bytes leave the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OwesWritable {
+    No,
+    /// A message of another thread has found no room, and no byte of the queue will show it.
+    Refused,
+    /// The queue has exceeded its high mark, or has [`MAX_REPLIES`](send::MAX_REPLIES). An accepted
+    /// peer is not read meanwhile.
+    OverHigh,
+}
+
 /// Whether a worker has queued another turn of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NextTurn {
@@ -220,8 +231,9 @@ pub(crate) struct ColdState {
     pub(crate) groups: Vec<Arc<Members>>,
     pub(crate) requests: BTreeMap<u32, PendingRequest>,
     next_request: u32,
-    pub(crate) tasks: BTreeMap<(Duration, u64), PeerTask>,
-    next_task: u64,
+    /// The waiting timers of the program, by their time.
+    pub(crate) timers: BTreeMap<(Duration, u64), PeerTask>,
+    next_timer: u64,
     /// The requests of the peer that have no reply yet.
     pub(crate) open_requests: BTreeSet<u32>,
     /// The messages that a server sent before it answered this side's hello.
@@ -237,8 +249,9 @@ pub(crate) struct ColdState {
 }
 
 /// The task that runs with the reply to a request.
-pub(crate) type ReplyTask =
-    Box<dyn FnOnce(&mut dyn Callbacks, PeerOutput<'_>, Reply<'_>) -> HandlerResult + Send>;
+pub(crate) type ReplyTask = Contained<
+    Box<dyn FnOnce(&mut dyn Callbacks, PeerOutput<'_>, Reply<'_>) -> HandlerResult + Send>,
+>;
 type Reply<'a> = Result<Message<'a>, RequestError>;
 
 pub(crate) struct PendingRequest {
@@ -267,7 +280,7 @@ impl Connection {
             ticket: None,
             cold: None,
             paused: false,
-            over_high: false,
+            owes_writable: OwesWritable::No,
             replies: 0,
             replies_until: 0,
             next_turn: NextTurn::None,
@@ -351,9 +364,10 @@ impl Connection {
             PeerPost::OfferAnswer { id, answer } => strand.on_offer_answer(cx, id, *answer),
             PeerPost::Run(task) => {
                 if strand.is_open() {
-                    strand.run_callback(cx, task);
+                    strand.run_task(cx, task);
                 }
             }
+            PeerPost::RoomFreed => strand.on_room_freed(cx),
             PeerPost::Close(close) => {
                 let reason = close.reason();
                 strand.close(cx, close, reason);
@@ -390,6 +404,11 @@ impl Connection {
 }
 
 impl Connection {
+    /// Returns whether the connection has ended, and stays for its abandoned operations.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        matches!(self.strand.phase, Phase::Abandoned)
+    }
+
     /// Ends the last turn of the connection. If it has abandoned operations, it stays in its slot.
     fn leave(&mut self) -> Settled {
         if self.strand.abandoned == 0 {
@@ -429,9 +448,19 @@ impl Strand {
                 let reason = close.reason();
                 self.request_close(close, reason);
             }
-            Err(panic) => self.on_panic(cx, &*panic),
+            Err(panic) => self.on_panic(cx, panic),
         }
         self.close_if_requested(cx);
+    }
+
+    /// Runs a task of the program on this strand, as a callback.
+    pub(crate) fn run_task(&mut self, cx: &mut Context<'_>, task: PeerTask) {
+        self.run_callback(cx, |callbacks, output| task.into_inner()(callbacks, output));
+    }
+
+    /// Runs the task that waits for the reply to a request, as a callback.
+    fn run_reply(&mut self, cx: &mut Context<'_>, task: ReplyTask, reply: Reply<'_>) {
+        self.run_callback(cx, |callbacks, output| task.into_inner()(callbacks, output, reply));
     }
 
     /// Closes the connection if a callback requested it, or the queue is over its maximum.
@@ -442,14 +471,13 @@ impl Strand {
         }
     }
 
-    fn on_panic(&mut self, cx: &mut Context<'_>, panic: &(dyn std::any::Any + Send)) {
-        let text = panic_text(panic);
-        cx.shared.stats.panics.add(1);
-        if let Some(suppressed) = cx.shared.panics_logged.may_log(cx.now) {
-            tracing::error!(peer = %self.id, panic = text, suppressed, "a callback panicked");
-        }
+    #[cold]
+    fn on_panic(&mut self, cx: &mut Context<'_>, panic: Box<dyn std::any::Any + Send>) {
+        let text = contained::text(&*panic);
+        cx.shared.count_panic(cx.now, Some(self.id), text, "a callback panicked");
         let reason = DisconnectReason::new(DisconnectKind::Panicked, text);
         self.request_close(Close::internal_error(), reason);
+        contained::drop_payload(panic);
     }
 
     /// Requests the end of the connection once the callback that runs has returned. The first
@@ -496,7 +524,7 @@ impl Strand {
     /// full queue.
     #[inline]
     fn may_read(&self) -> bool {
-        !self.paused && !self.is_paced() && (!self.over_high || self.connects())
+        !self.paused && !self.is_paced() && (!self.is_over_high() || self.connects())
     }
 
     /// Returns whether the next message may be passed to the handler.
@@ -516,12 +544,6 @@ impl Strand {
     }
 }
 
-/// Returns the text of a panic, if it has one.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
-}
-
 impl ColdState {
     /// Returns a number for the next request, which no waiting request has.
     pub(crate) fn next_request(&mut self) -> u32 {
@@ -539,9 +561,17 @@ impl ColdState {
         self.requests.remove(&id)
     }
 
-    /// Adds a task for this time. Tasks for the same time run in the order of the calls.
-    pub(crate) fn add_task(&mut self, at: Duration, task: PeerTask) {
-        self.tasks.insert((at, self.next_task), task);
-        self.next_task += 1;
+    /// Takes a timer that is due and has a number less than `last`.
+    fn take_due_timer(&mut self, now: Duration, last: u64) -> Option<PeerTask> {
+        let first = self.timers.first_entry()?;
+        (first.key().0 <= now && first.key().1 < last).then(|| first.remove())
+    }
+
+    /// Adds a timer, and returns its key. Timers for the same time run in the order of the calls.
+    pub(crate) fn add_timer(&mut self, at: Duration, task: PeerTask) -> (Duration, u64) {
+        let key = (at, self.next_timer);
+        self.timers.insert(key, task);
+        self.next_timer += 1;
+        key
     }
 }

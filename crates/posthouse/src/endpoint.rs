@@ -5,12 +5,14 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use posthouse_io::{Address, LaneId, ListenOptions};
+use posthouse_io::{Address, ListenOptions};
 
 use crate::builder::Builder;
 use crate::callbacks::Callbacks;
 use crate::close::{Close, HandlerResult};
 use crate::config::ConnectionConfig;
+use crate::contained::Contained;
+use crate::endpoint_timers::{Repeated, TimerTask};
 use crate::erased::{View, with_peer};
 use crate::error::{ConnectError, ListenError, RunError, SendError, StartError, WouldDeadlock};
 use crate::group::Group;
@@ -19,7 +21,7 @@ use crate::id::HandlerId;
 use crate::id::PeerId;
 use crate::listener::Listener;
 use crate::listeners::{Accepted, ListenerHandle};
-use crate::mailbox::{PeerPost, Post};
+use crate::mailbox::PeerPost;
 use crate::options::{EndpointOptions, Layout, OptionsError, Tuning};
 use crate::output::Output;
 use crate::peer::Peer;
@@ -313,7 +315,7 @@ impl<H: Handler> Endpoint<H> {
         let id = shared.allocate_outgoing().ok_or(ConnectError::TooMany)?;
         // The slot is also released if `state` panics.
         let slot = Allocated { shared, id: Some(id) };
-        let callbacks = Some(view.with_state(state(id)));
+        let callbacks = Some(Contained::new(view.with_state(state(id))));
         // Checked after the slot was taken: a shutdown that begins later waits for this connection.
         if shared.lifecycle.shutdown_deadline().is_some() {
             return Err(ConnectError::Shutdown);
@@ -391,7 +393,9 @@ impl<H: Handler> Endpoint<H> {
         let task = move |callbacks: &mut dyn Callbacks, output: Output<'_>| {
             with_peer(callbacks, output, task)
         };
-        self.shared.post(peer, PeerPost::Run(Box::new(task))).map_err(|error| run_error(&error))
+        self.shared
+            .post(peer, PeerPost::Run(Contained::new(Box::new(task))))
+            .map_err(|error| run_error(&error))
     }
 
     /// Closes a connection of any handler, or cancels an attempt to connect.
@@ -435,34 +439,27 @@ impl<H: Handler> Endpoint<H> {
         Group { shared: self.shared.clone(), members: self.shared.everyone.clone() }
     }
 
-    /// Runs a task once after this delay, on an I/O worker, outside of every strand. A panic in the
-    /// task is logged and counted. A shutdown drops the task.
+    /// Runs a task once after this delay, on an I/O worker, outside of every strand. With several
+    /// workers, tasks can run at the same time. A panic in the task is logged and counted. A
+    /// shutdown drops the task.
     ///
     /// # Errors
     ///
-    /// [`RunError::Shutdown`] if the endpoint shuts down, [`RunError::Busy`] if too many posts
-    /// wait.
+    /// [`RunError::Shutdown`] if the endpoint shuts down, [`RunError::Busy`] if too many timers and
+    /// posts wait (see [`max_posts`](Tuning::max_posts)).
     pub fn after(
         &self,
         delay: Duration,
         task: impl FnOnce(&Endpoint<H>) + Send + 'static,
     ) -> Result<(), RunError> {
-        if self.shared.lifecycle.shutdown_deadline().is_some() {
-            return Err(RunError::Shutdown);
-        }
-        let at = self.shared.port.now().saturating_add(delay);
         let endpoint = self.lent();
-        let post = Post::At(at, Box::new(move || task(&endpoint)));
-        let posted = self.shared.post_to_lane(LaneId(0), post, self.shared.tuning.max_posts);
-        posted.map_err(|error| match error {
-            SendError::Busy => RunError::Busy,
-            _ => RunError::Shutdown,
-        })
+        let once: Box<dyn FnOnce() + Send> = Box::new(move || task(&endpoint));
+        self.shared.add_timer(delay, TimerTask::Once(Contained::new(once)))
     }
 
     /// Runs a task repeatedly, the first time after one period, until it returns
-    /// [`ControlFlow::Break`], panics, or the endpoint shuts down. The next period begins when the
-    /// task returns.
+    /// [`ControlFlow::Break`] or the endpoint shuts down. The next period begins when the task
+    /// returns. A panic in the task is logged and counted, and does not end the repetition.
     ///
     /// ```
     /// use std::{ops::ControlFlow, time::Duration};
@@ -492,12 +489,9 @@ impl<H: Handler> Endpoint<H> {
         period: Duration,
         mut task: impl FnMut(&Endpoint<H>) -> ControlFlow<()> + Send + 'static,
     ) -> Result<(), RunError> {
-        self.after(period, move |endpoint| {
-            if task(endpoint).is_continue() {
-                // Fails if the endpoint shuts down, which ends the repetition as well.
-                let _ = endpoint.every(period, task);
-            }
-        })
+        let endpoint = self.lent();
+        let repeated: Repeated = Box::new(move || task(&endpoint));
+        self.shared.add_timer(period, TimerTask::Every(period, Contained::new(repeated)))
     }
 
     /// Returns the time since the endpoint started. In simulation the time is virtual.

@@ -91,12 +91,23 @@ pub enum RunError {
     #[error("the connection belongs to another handler of the endpoint")]
     WrongHandler,
     /// Too many posts wait ([`max_posts`](crate::Tuning::max_posts)): the I/O worker is behind. Try
-    /// again later.
-    #[error("too many posts wait (max_posts): try again later")]
+    /// again later. For a timer: too many posts and timers of the endpoint wait.
+    #[error("too many posts or timers wait (max_posts): try again later")]
     Busy,
     /// The endpoint shuts down.
     #[error("the endpoint is shutting down")]
     Shutdown,
+}
+
+/// The reason why a timer was not added: as many timers of the connection wait as
+/// [`max_timers`](crate::ConnectionOptions::max_timers) permits. See
+/// [`Peer::after`](crate::Peer::after).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many timers of the connection wait (max_timers): at most {max_timers}")]
+#[non_exhaustive]
+pub struct Busy {
+    /// The maximum number of waiting timers.
+    pub max_timers: usize,
 }
 
 /// The reason why an endpoint did not start, or a handler was not attached. If an endpoint did not

@@ -7,10 +7,10 @@ use crate::send_config::SendLimits;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The gate of one connection. `state` packs, from the top: bytes queued or reserved (34 bits),
-/// refused (1 bit), open (1 bit), the low bits of the generation (28 bits). So one compare-and-swap
-/// answers "is this still the same connection, does it take messages, and is there room?". The rest
-/// of the generation, the `epoch`, changes once in 268 million times. It is compared after the
-/// state has been read, and written before the state is written.
+/// refused, told and open (1 bit each), the low bits of the generation (27 bits). So one
+/// compare-and-swap answers "is this still the same connection, does it take messages, and is
+/// there room?". The rest of the generation, the `epoch`, changes once in 134 million times. It
+/// is compared after the state has been read, and written before the state is written.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     state: AtomicU64,
@@ -24,7 +24,7 @@ pub(crate) struct Gate {
 const _: () = assert!(size_of::<Gate>() == 24);
 
 /// The number of generation bits in the state.
-const LOW_BITS: u32 = 28;
+const LOW_BITS: u32 = 27;
 const LOW_MASK: u64 = (1 << LOW_BITS) - 1;
 const _: () = assert!(GENERATION_BITS - LOW_BITS <= u32::BITS);
 
@@ -34,7 +34,9 @@ const LAST_GENERATION: u64 = crate::id::GENERATION_MASK - 1;
 const OPEN: u64 = 1 << LOW_BITS;
 /// True exactly when a message found no room since the last call of `writable`.
 const REFUSED: u64 = 1 << (LOW_BITS + 1);
-const BYTES_SHIFT: u32 = LOW_BITS + 2;
+/// True exactly when a post is on its way that tells the strand of freed room.
+const TOLD: u64 = 1 << (LOW_BITS + 2);
+const BYTES_SHIFT: u32 = LOW_BITS + 3;
 /// True exactly when both sides have said hello, so that kinds 4 to 31 belong to the protocol.
 const HELLO: u32 = 1 << 31;
 const HANDLER_SHIFT: u32 = 16;
@@ -155,12 +157,30 @@ impl Gate {
 
     /// Gives back the room that a thread reserved for a message which it then could not post. It
     /// has no effect if the connection has ended: the end gave the room back.
-    pub(crate) fn cancel_reservation(&self, generation: u64, bytes: usize) {
-        let less = |state: u64| {
-            self.is_of(state, generation).then(|| state - ((bytes as u64) << BYTES_SHIFT))
-        };
-        // An error means that the connection has ended.
-        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+    ///
+    /// Returns whether the caller must tell the strand: a message found no room meanwhile, and the
+    /// strand has nothing to release that would show it the mark of that.
+    pub(crate) fn cancel_reservation(&self, generation: u64, bytes: usize) -> bool {
+        let mut state = self.state.load(Ordering::Acquire);
+        loop {
+            if !self.is_of(state, generation) {
+                return false;
+            }
+            let left = state - ((bytes as u64) << BYTES_SHIFT);
+            let tells = left >> BYTES_SHIFT == 0 && left & (REFUSED | TOLD) == REFUSED;
+            let next = if tells { left | TOLD } else { left };
+            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return tells,
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    /// Notes that the strand was told of freed room. Returns whether a message has found no room
+    /// since the last call of `writable`.
+    pub(crate) fn take_told(&self) -> bool {
+        self.state.fetch_and(!TOLD, Ordering::AcqRel) & REFUSED != 0
     }
 
     /// Counts bytes that the strand itself has queued.
@@ -212,6 +232,27 @@ mod tests {
         gate.open();
         assert_eq!(gate.reserve(first, 1, 100), Err(SendError::NotConnected));
         assert_eq!((gate.reserve(second, 1, 100), gate.queued_bytes()), (Ok(()), 1));
+    }
+
+    #[test]
+    fn room_that_is_given_back_is_told_once_to_who_found_none() {
+        let gate = Gate::default();
+        let first = gate.renew();
+        gate.open();
+        assert_eq!(gate.reserve(first, 6, 10), Ok(()));
+        assert!(!gate.cancel_reservation(first, 6), "nobody found no room");
+        for _ in 0..2 {
+            assert_eq!(gate.reserve(first, 6, 10), Ok(()));
+            assert_eq!(gate.reserve(first, 4, 10), Ok(()));
+            assert_eq!(gate.reserve(first, 1, 10), Err(SendError::QueueFull { queued_bytes: 10 }));
+            assert!(!gate.cancel_reservation(first, 6), "the other bytes will show the mark");
+            assert!(gate.cancel_reservation(first, 4));
+            assert_eq!(gate.reserve(first, 6, 10), Ok(()));
+            assert!(!gate.cancel_reservation(first, 6), "the strand will be told");
+            assert!(gate.take_told(), "the mark stays until `writable` is called");
+            gate.clear_refused();
+            assert!(!gate.take_told());
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ use crate::transfer::{Destination, FinishedTransfer, Offer, Reject, Source};
 ///         peer.after(Duration::from_secs(1), |peer| {
 ///             peer.handler().0.lock().unwrap().push(*peer.state());
 ///             Ok(())
-///         });
+///         })?;
 ///         Ok(())
 ///     }
 /// }

@@ -74,9 +74,11 @@ mod client;
 mod close;
 mod config;
 mod connection;
+mod contained;
 mod directory;
 mod disconnect;
 mod endpoint;
+mod endpoint_timers;
 mod erased;
 mod error;
 mod fair_budget;
@@ -119,7 +121,7 @@ pub use directory::Directory;
 pub use disconnect::{DisconnectKind, DisconnectReason, Fault};
 pub use endpoint::Endpoint;
 pub use error::{
-    ConnectError, ListenError, RequestError, RunError, SendError, StartError, WouldDeadlock,
+    Busy, ConnectError, ListenError, RequestError, RunError, SendError, StartError, WouldDeadlock,
 };
 pub use group::Group;
 pub use handler::Handler;
@@ -131,7 +133,7 @@ pub use options::{
     Backend, ConnectionOptions, EndpointOptions, Hello, Layout, OptionsError, ReadMode, Tuning,
 };
 pub use output::Output;
-pub use peer::Peer;
+pub use peer::{Peer, Timer};
 pub use posthouse_io::{Address, AddressError};
 // The program `posthouse` escapes its output with it. It is not part of the interface.
 pub use posthouse_wire::DeliveryId;

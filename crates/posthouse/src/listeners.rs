@@ -12,6 +12,7 @@ use posthouse_io::{
 use crate::admissions::{Ended, Evicted, Newcomer, Place};
 use crate::callbacks::ErasedHandler;
 use crate::config::ConnectionConfig;
+use crate::contained::{Contained, contain};
 use crate::error::ListenError;
 use crate::id::{Operation, TAG_GENERATION_MASK, TagOwner, pack};
 use crate::mailbox::PeerPost;
@@ -122,7 +123,11 @@ impl Listeners {
             return;
         }
         match &mut slot.listening {
-            Listening::Bound(..) => slot.free(),
+            Listening::Bound(..) => {
+                let bound = slot.free();
+                drop(state);
+                return bound.drop_contained();
+            }
             Listening::Open(open) => open.stopping = true,
             Listening::Free | Listening::Closing => return,
         }
@@ -158,12 +163,17 @@ impl Listeners {
         let mut state = lock(&self.state);
         state.shut |= shutdown;
         let mut next = NEVER;
+        let mut closed = Vec::new();
         for (index, slot) in state.slots.iter_mut().enumerate() {
-            if let Some(at) = slot.poll(index as u32, lane, now, shutdown) {
-                next = next.min(at.as_nanos() as u64);
+            match slot.poll(index as u32, lane, now, shutdown) {
+                Polled::Again(at) => next = next.min(at.as_nanos() as u64),
+                Polled::Closed(listening) => closed.push(listening),
+                Polled::Nothing => {}
             }
         }
         self.poll_at_ns.store(next, Ordering::Release);
+        drop(state);
+        closed.into_iter().for_each(Listening::drop_contained);
     }
 
     /// Handles the completion of a listener's operation.
@@ -180,7 +190,7 @@ impl Listeners {
             Outcome::Failed(error) if operation == Operation::Accept => {
                 self.on_failed(shared, lane, id, error);
             }
-            Outcome::Closed => Self::slot(&mut lock(&self.state), id).free(),
+            Outcome::Closed => drop(Self::slot(&mut lock(&self.state), id).free()),
             other => unreachable!("an accept ended with {other:?}"),
         }
         if !more {
@@ -223,7 +233,7 @@ impl Listeners {
         match accepted {
             Ok((Place { id, ticket }, Accepted { config, handler })) => {
                 shared.stats.accepted.add(1);
-                let callbacks = Some(handler.callbacks());
+                let callbacks = Some(Contained::new(handler.callbacks()));
                 let adopt = PeerPost::Adopt { new, ticket, config, callbacks };
                 if shared.post_bounded(id, adopt).is_err() {
                     // The lane has ended, and dropping the post has closed the socket.
@@ -280,24 +290,38 @@ impl Listeners {
     /// Drops all listeners of an endpoint that did not start.
     pub(crate) fn clear(&self) {
         let slots = std::mem::take(&mut lock(&self.state).slots);
-        drop(slots);
+        for slot in slots {
+            slot.listening.drop_contained();
+        }
+    }
+}
+
+/// The result of polling a listener.
+enum Polled {
+    Nothing,
+    /// It must be polled at this time.
+    Again(Duration),
+    /// It is no longer open. The caller drops what is left of it, without a lock.
+    Closed(Listening),
+}
+
+impl Listening {
+    /// Drops a listener without a lock, because its handler is a value of the program.
+    fn drop_contained(self) {
+        contain(|| drop(self));
     }
 }
 
 impl Slot {
-    fn free(&mut self) {
-        self.listening = Listening::Free;
+    /// Frees the slot, and returns what was in it.
+    #[must_use]
+    fn free(&mut self) -> Listening {
         self.generation = (self.generation + 1) & TAG_GENERATION_MASK;
+        std::mem::replace(&mut self.listening, Listening::Free)
     }
 
-    /// Takes the steps that are due, and returns the time of the next poll.
-    fn poll(
-        &mut self,
-        index: u32,
-        lane: &mut Lane,
-        now: Duration,
-        shutdown: bool,
-    ) -> Option<Duration> {
+    /// Takes the steps that are due.
+    fn poll(&mut self, index: u32, lane: &mut Lane, now: Duration, shutdown: bool) -> Polled {
         let id = TagOwner { slot: index, generation: self.generation };
         let tag = |operation| pack(id, operation, 0);
         if let Listening::Bound(..) = self.listening {
@@ -307,7 +331,7 @@ impl Slot {
                 unreachable!("just seen");
             };
             if shutdown {
-                return None;
+                return Polled::Closed(Listening::Bound(listener, accepted));
             }
             let address = listener.local_address();
             let socket = lane.adopt_listener(listener);
@@ -315,21 +339,22 @@ impl Slot {
             self.listening =
                 Listening::Open(Open { socket, address, accepted, accept, stopping: false });
         }
-        let Listening::Open(open) = &mut self.listening else { return None };
+        let Listening::Open(open) = &mut self.listening else { return Polled::Nothing };
         match (shutdown || open.stopping, open.accept) {
             (true, Accept::InFlight) => lane.cancel(open.socket, Cancel::Everything),
             (true, Accept::Due(_)) => {
                 lane.submit(tag(Operation::CloseListener), Op::Close(open.socket));
-                self.listening = Listening::Closing;
+                let open = std::mem::replace(&mut self.listening, Listening::Closing);
+                return Polled::Closed(open);
             }
-            (false, Accept::Due(at)) if at > now => return Some(at),
+            (false, Accept::Due(at)) if at > now => return Polled::Again(at),
             (false, Accept::Due(_)) => {
                 open.accept = Accept::InFlight;
                 lane.submit(tag(Operation::Accept), Op::Accept(open.socket));
             }
             (false, Accept::InFlight) => {}
         }
-        None
+        Polled::Nothing
     }
 }
 

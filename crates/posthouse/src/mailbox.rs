@@ -8,6 +8,7 @@ use crate::admissions::Ticket;
 use crate::callbacks::Callbacks;
 use crate::close::{Close, HandlerResult};
 use crate::config::ConnectionConfig;
+use crate::contained::Contained;
 use crate::id::PeerId;
 use crate::members::{Broadcast, Members};
 use crate::output::Output;
@@ -17,9 +18,8 @@ use crate::transfer::{Destination, Reject};
 use crate::transfers::budgets::Resource;
 
 /// A task on a connection's strand.
-pub(crate) type PeerTask = Box<dyn FnOnce(&mut dyn Callbacks, Output<'_>) -> HandlerResult + Send>;
-/// A task on a lane, outside of every strand.
-pub(crate) type EndpointTask = Box<dyn FnOnce() + Send>;
+pub(crate) type PeerTask =
+    Contained<Box<dyn FnOnce(&mut dyn Callbacks, Output<'_>) -> HandlerResult + Send>>;
 
 /// A post for one connection.
 pub(crate) enum PeerPost {
@@ -30,14 +30,14 @@ pub(crate) enum PeerPost {
         ticket: Option<Ticket>,
         config: Arc<ConnectionConfig>,
         /// The handler's side; `None` only after it has been taken.
-        callbacks: Option<Box<dyn Callbacks>>,
+        callbacks: Option<Contained<Box<dyn Callbacks>>>,
     },
     /// A connection to begin.
     Connect {
         target: Box<Target>,
         config: Arc<ConnectionConfig>,
         /// The handler's side, with its state; `None` only after it has been taken.
-        callbacks: Option<Box<dyn Callbacks>>,
+        callbacks: Option<Contained<Box<dyn Callbacks>>>,
     },
     /// An encoded frame; its bytes are reserved in the gate.
     Frame(Vec<u8>),
@@ -55,6 +55,8 @@ pub(crate) enum PeerPost {
     },
     Run(PeerTask),
     Close(Close),
+    /// A message has found no room, and what took the room was not sent after all.
+    RoomFreed,
     /// The end of an unadmitted peer whose place was given to another.
     Evict,
     /// Memory or places of open files were granted to transfers that waited for them.
@@ -68,8 +70,6 @@ pub(crate) enum Post {
     Peer(PeerId, PeerPost),
     /// A message to all members of a group on this lane.
     Broadcast(Arc<Members>, Arc<Broadcast>),
-    /// A task for this time, outside of every strand.
-    At(std::time::Duration, EndpointTask),
 }
 
 /// The posts of one lane. A push takes a lock for a short time and, if the lane sleeps, wakes it
@@ -122,9 +122,13 @@ impl Mailbox {
         std::mem::swap(&mut lock(&self.inner).posts, empty);
     }
 
-    /// Takes one post.
-    pub(crate) fn pop(&self) -> Option<Post> {
-        lock(&self.inner).posts.pop_front()
+    /// Closes the mailbox of a lane whose worker has panicked, and drops its posts.
+    pub(crate) fn abandon(&self) {
+        let mut inner = lock(&self.inner);
+        inner.closed = true;
+        let posts = std::mem::take(&mut inner.posts);
+        drop(inner);
+        drop(posts);
     }
 
     /// Closes an empty mailbox. Returns `false` if it is not empty and stays open.

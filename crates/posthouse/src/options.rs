@@ -357,6 +357,9 @@ options! {
         /// RequestError::TooMany; the peer's request is rejected. A waiting request takes about 100
         /// bytes.
         pub max_requests, with_max_requests: usize = 1024, 0_u64 => 1_000_000_u64;
+        /// The maximum number of timers of the connection that wait (Peer::after). A further one
+        /// fails with Busy. A waiting timer takes about 100 bytes, and what its closure holds.
+        pub max_timers, with_max_timers: usize = 1024, 0_u64 => 1_000_000_u64;
         /// The maximum number of active file transfers on the connection, 0 to 100, counted
         /// separately for those that each side has begun. Further transfers that this side begins
         /// wait; those that the peer begins are rejected as busy. 0: the peer can begin none, and
@@ -396,7 +399,8 @@ options! {
         /// mark, Posthouse reads from the peer again and calls Handler::writable once.
         pub queue_low_bytes, with_queue_low_bytes: usize = 64 * 1024;
         /// The maximum number of messages of one connection that a worker handles before it serves
-        /// other connections.
+        /// other connections. It is also the maximum number of timers of one connection, of timers
+        /// of the endpoint and, in the pinned layout, of posts that a worker handles in a turn.
         pub turn_messages, with_turn_messages: usize = 64, 1_u64 => 1_000_000_u64;
         /// The maximum number of bytes of one connection that a worker handles before it serves
         /// other connections.
@@ -404,7 +408,9 @@ options! {
         /// The maximum number of waiting posts. A post is a message, task, close or answer that a
         /// call on an Endpoint, a Group or an owned responder hands to a connection. In the pinned
         /// layout the maximum holds for each I/O worker, in the shared layout for each connection.
-        /// If that many posts wait, Endpoint::send, run and others fail with Busy.
+        /// If that many posts wait, Endpoint::send, run and others fail with Busy. The timers of
+        /// the endpoint (Endpoint::after, every) that wait have the same maximum, together with the
+        /// posts that wait for the first I/O worker.
         pub max_posts, with_max_posts: usize = 65_536, 1_u64 => 1_u64 << 30;
         /// The maximum number of file bytes in one chunk frame, 1 KiB to 8 MiB. A message never
         /// waits behind more than one chunk. On a slow line the chunks become smaller. Each file

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use posthouse_io::Address;
 
+use crate::callbacks::Callbacks;
 use crate::close::{Close, HandlerResult};
 use crate::connection::PendingRequest;
+use crate::contained::Contained;
 use crate::endpoint::Endpoint;
 use crate::erased::with_peer;
-use crate::error::RequestError;
+use crate::error::{Busy, RequestError};
 use crate::group::Group;
 use crate::handler::Handler;
 use crate::id::PeerId;
@@ -215,9 +217,9 @@ impl<'a, H: Handler> Peer<'a, H> {
                 let until = self.output.now.saturating_add(timeout);
                 let pending = PendingRequest {
                     until,
-                    then: Box::new(move |callbacks, output, reply| {
+                    then: Contained::new(Box::new(move |callbacks, output, reply| {
                         with_peer(callbacks, output, |peer| then(peer, reply))
-                    }),
+                    })),
                 };
                 self.output.strand.cold().requests.insert(id, pending);
             }
@@ -283,9 +285,9 @@ impl<'a, H: Handler> Peer<'a, H> {
     ) {
         self.output.push_command(TransferCommand::List {
             after: after.into(),
-            then: Box::new(move |callbacks, output, entries| {
+            then: Contained::new(Box::new(move |callbacks, output, entries| {
                 with_peer(callbacks, output, |peer| then(peer, entries))
-            }),
+            })),
         });
     }
 
@@ -295,23 +297,59 @@ impl<'a, H: Handler> Peer<'a, H> {
         self.output.push_command(TransferCommand::Cancel(transfer.clone()));
     }
 
-    /// Runs `then` on this connection's strand after this delay, unless the connection has ended. A
-    /// waiting timer costs about 100 bytes. The timer cannot be cancelled: let `then` check the
-    /// connection's state, and do nothing if its work is no longer needed.
+    /// Runs `then` on this connection's strand after this delay, unless the connection has ended
+    /// or the timer is cancelled ([`Timer::cancel`]). Timers for the same time run in the order of
+    /// the calls. A waiting timer costs about 100 bytes. If many timers are due at the same time,
+    /// [`turn_messages`](crate::Tuning::turn_messages) of them run before other connections have
+    /// their turn.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use posthouse::{Close, Handler, HandlerResult, Message, Peer, Timer};
+    ///
+    /// /// Closes the connection of a peer that pauses for longer than a minute.
+    /// struct Chat;
+    ///
+    /// impl Handler for Chat {
+    ///     type State = Option<Timer>;
+    ///
+    ///     fn received(&self, peer: &mut Peer<'_, Self>, _: Message<'_>) -> HandlerResult {
+    ///         if let Some(timer) = peer.state_mut().take() {
+    ///             timer.cancel(peer);
+    ///         }
+    ///         let minute = Duration::from_secs(60);
+    ///         let timer = peer.after(minute, |_| Err(Close::graceful().log("too long a pause")))?;
+    ///         *peer.state_mut() = Some(timer);
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if [`max_timers`](crate::ConnectionOptions::max_timers) timers of this connection
+    /// wait.
     #[doc(alias = "timer")]
     pub fn after(
         &mut self,
         delay: Duration,
         then: impl FnOnce(&mut Peer<'_, H>) -> HandlerResult + Send + 'static,
-    ) {
-        if self.output.strand.is_open() {
-            let at = self.output.now.saturating_add(delay);
-            let task = move |callbacks: &mut dyn crate::callbacks::Callbacks,
-                             output: Output<'_>| {
-                with_peer(callbacks, output, then)
-            };
-            self.output.strand.cold().add_task(at, Box::new(task));
+    ) -> Result<Timer, Busy> {
+        let at = self.output.now.saturating_add(delay);
+        let strand = &mut *self.output.strand;
+        let id = strand.id;
+        if !strand.is_open() {
+            return Ok(Timer { id, key: (at, u64::MAX) });
         }
+        let max = strand.config.options.max_timers;
+        let cold = strand.cold();
+        if cold.timers.len() >= max {
+            return Err(Busy { max_timers: max });
+        }
+        let task = move |callbacks: &mut dyn Callbacks, output: Output<'_>| {
+            with_peer(callbacks, output, then)
+        };
+        Ok(Timer { id, key: cold.add_timer(at, Contained::new(Box::new(task))) })
     }
 
     /// Returns the time since the endpoint started. A worker reads the clock once for several
@@ -370,5 +408,22 @@ impl<'a, H: Handler> Peer<'a, H> {
     /// Closes this connection when the callback returns. The first close of a callback counts.
     pub fn close(&mut self, close: Close) {
         self.output.apply_result(Err(close));
+    }
+}
+
+/// A timer of a connection, which [`Peer::after`] returns. Dropping it does not cancel the timer.
+#[derive(Debug)]
+pub struct Timer {
+    id: PeerId,
+    key: (Duration, u64),
+}
+
+impl Timer {
+    /// Cancels the timer and drops its closure. Returns whether the timer was waiting: `false` if
+    /// it has run, or if it belongs to another connection.
+    pub fn cancel<H: Handler>(self, peer: &mut Peer<'_, H>) -> bool {
+        let strand = &mut *peer.output.strand;
+        let timers = strand.cold.as_mut().filter(|_| strand.id == self.id);
+        timers.is_some_and(|cold| cold.timers.remove(&self.key).is_some())
     }
 }

@@ -9,7 +9,9 @@ use posthouse_io::{Address, CompletionPort, LaneId, Layout, Notify, Selected};
 
 use crate::address_prefix::AddressPrefix;
 use crate::admissions::{Admissions, Ended, Evicted};
-use crate::error::SendError;
+use crate::contained::Contained;
+use crate::endpoint_timers::{EndpointTimers, TimerTask};
+use crate::error::{RunError, SendError};
 use crate::id::HandlerId;
 use crate::id::PeerId;
 use crate::listeners::Listeners;
@@ -28,7 +30,7 @@ use crate::transfers::budgets::FileBudgets;
 use crate::transfers::hash_cache::HashCache;
 use crate::transfers::walks::Walks;
 
-pub(crate) use strands::{SlotState, Strands};
+pub(crate) use strands::Strands;
 
 /// The grace period after the shutdown deadline before a connection that is blocked only on
 /// uncancellable operations (on files, and look-ups) is abandoned.
@@ -68,9 +70,11 @@ pub(crate) struct Shared {
     pub(crate) walks: Arc<Walks>,
     pub(crate) hash_cache: HashCache,
     pub(crate) lifecycle: Lifecycle,
+    /// The timers of the endpoint.
+    pub(crate) timers: EndpointTimers,
     pub(crate) ends_logged: EndsLogged,
     /// The log of panics in callbacks.
-    pub(crate) panics_logged: RateLimitedLog,
+    panics_logged: RateLimitedLog,
     /// The log of abandoned connections.
     pub(crate) abandoned_logged: RateLimitedLog,
     /// The log of evicted connections.
@@ -104,7 +108,7 @@ pub(crate) struct Lifecycle {
     /// The number of workers that have not ended.
     workers: AtomicUsize,
     /// True exactly when the last worker has ended.
-    ended: Arc<AtomicBool>,
+    ended: AtomicBool,
     pub(crate) notify: Notify,
 }
 
@@ -114,7 +118,7 @@ impl Lifecycle {
             deadline_ns: AtomicU64::new(0),
             notified_level: AtomicU8::new(0),
             workers: AtomicUsize::new(workers),
-            ended: Arc::default(),
+            ended: AtomicBool::new(false),
             notify,
         }
     }
@@ -137,10 +141,6 @@ impl Lifecycle {
     /// announce it to the connections.
     pub(crate) fn is_first_at(&self, level: u8) -> bool {
         self.notified_level.fetch_max(level, Ordering::AcqRel) < level
-    }
-
-    pub(crate) fn ended(&self) -> &Arc<AtomicBool> {
-        &self.ended
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -244,6 +244,7 @@ impl Shared {
             descriptors_checked: AtomicBool::new(false),
             handlers: AtomicU32::new(0),
             guard: OnceLock::new(),
+            timers: EndpointTimers::default(),
             options,
             tuning,
             selected,
@@ -350,8 +351,9 @@ impl Shared {
         };
         gate.reserve(peer.generation(), bytes, max_queue_bytes)?;
         let posted = self.post_within(peer, post(frame), max_posts);
-        if posted.is_err() {
-            gate.cancel_reservation(peer.generation(), bytes);
+        if posted.is_err() && gate.cancel_reservation(peer.generation(), bytes) {
+            // The gate permits one such post at a time. It fails only if the lane has ended.
+            let _ = self.post_bounded(peer, PeerPost::RoomFreed);
         }
         posted
     }
@@ -399,6 +401,34 @@ impl Shared {
         }
     }
 
+    /// Returns the time at which a worker should poll the listeners or run a timer of the endpoint.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        [self.listeners.next_poll_at(), self.timers.next()].into_iter().flatten().min()
+    }
+
+    /// Adds a timer of the endpoint.
+    pub(crate) fn add_timer(&self, delay: Duration, task: TimerTask) -> Result<(), RunError> {
+        if self.lifecycle.shutdown_deadline().is_some() {
+            return Err(RunError::Shutdown);
+        }
+        let at = self.port.now().saturating_add(delay);
+        let first_lane = LaneId(0);
+        let posts = self.mailboxes[first_lane.index()].len();
+        let max = self.tuning.max_posts.saturating_sub(posts);
+        if self.timers.add(at, task, max)? {
+            self.port.wake(first_lane);
+        }
+        Ok(())
+    }
+
+    /// Adds a timer of the framework, which counts against no bound. A shutdown drops it.
+    pub(crate) fn add_own_timer(&self, at: Duration, task: impl FnOnce() + Send + 'static) {
+        let task = TimerTask::Once(Contained::new(Box::new(task)));
+        if self.timers.add(at, task, usize::MAX) == Ok(true) {
+            self.port.wake(LaneId(0));
+        }
+    }
+
     /// Begins the shutdown, or makes its deadline earlier.
     pub(crate) fn begin_shutdown(&self, timeout: Duration) {
         let deadline = self.port.now().saturating_add(timeout).as_nanos();
@@ -415,6 +445,21 @@ impl Shared {
         if before.is_ok() {
             self.walks.close();
             self.wake_all();
+        }
+    }
+
+    /// Counts and logs a panic of the program's code that was contained.
+    pub(crate) fn count_panic(
+        &self,
+        now: Duration,
+        peer: Option<PeerId>,
+        panic: &str,
+        message: &'static str,
+    ) {
+        self.stats.panics.add(1);
+        if let Some(suppressed) = self.panics_logged.may_log(now) {
+            let peer = peer.map(tracing::field::display);
+            tracing::error!(peer, panic, suppressed, message);
         }
     }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use posthouse_io::Turn;
 
 use crate::id::PeerId;
-use crate::stats::Counts;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Ordering};
+use crate::shared::Shared;
+use crate::sync::{Arc, AtomicU64, Ordering, Weak};
+use crate::worker::HELD_UP;
 
 /// The callback that a worker runs now. The worker publishes it for the watchdog with relaxed
 /// stores, without a clock or a lock.
@@ -20,6 +21,10 @@ pub(crate) struct CallbackMarker {
 
 /// The value of `kind` for a callback that handles no message.
 const NO_KIND: u64 = u64::MAX;
+/// The value of `peer` for a timer of the endpoint, which has no peer.
+const NO_PEER: u64 = u64::MAX;
+/// The maximum time between two looks at the endpoint's timers.
+const MAX_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Default for CallbackMarker {
     fn default() -> Self {
@@ -32,6 +37,12 @@ impl Default for CallbackMarker {
 impl CallbackMarker {
     pub(crate) fn enter(&self, peer: PeerId) {
         self.peer.store(peer.as_u64(), Ordering::Relaxed);
+        self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Marks the start of a timer of the endpoint.
+    pub(crate) fn enter_timer(&self) {
+        self.peer.store(NO_PEER, Ordering::Relaxed);
         self.turn.store(self.turn.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
@@ -56,9 +67,7 @@ impl CallbackMarker {
 pub(crate) struct Watchdog {
     markers: Vec<(Arc<CallbackMarker>, Seen)>,
     limit: Duration,
-    counts: Arc<Counts>,
-    /// True exactly when the endpoint has ended.
-    ended: Arc<AtomicBool>,
+    shared: Weak<Shared>,
 }
 
 /// The last observation of a worker's marker, and the time at which it was first made.
@@ -73,16 +82,18 @@ impl Watchdog {
     pub(crate) fn new(
         markers: Vec<Arc<CallbackMarker>>,
         limit: Duration,
-        counts: Arc<Counts>,
-        ended: Arc<AtomicBool>,
+        shared: Weak<Shared>,
     ) -> Self {
         let markers = markers.into_iter().map(|marker| (marker, Seen::default())).collect();
-        Self { markers, limit, counts, ended }
+        Self { markers, limit, shared }
     }
 
     pub(crate) fn step(&mut self, now: Duration) -> Turn {
-        if self.ended.load(Ordering::Acquire) {
+        let Some(shared) = self.shared.upgrade().filter(|it| !it.lifecycle.has_ended()) else {
             return Turn::Done;
+        };
+        if shared.timers.next().is_some_and(|at| at + HELD_UP <= now) {
+            shared.wake_all();
         }
         for (marker, seen) in &mut self.markers {
             let turn = marker.turn.load(Ordering::Relaxed);
@@ -90,13 +101,17 @@ impl Watchdog {
                 *seen = Seen { turn, since: now, named: false };
             } else if turn % 2 == 1 && !seen.named && now.saturating_sub(seen.since) >= self.limit {
                 seen.named = true;
-                self.counts.overruns.add(1);
+                shared.stats.overruns.add(1);
                 let kind = match marker.kind.load(Ordering::Relaxed) {
                     NO_KIND => "none".to_owned(),
                     kind => kind.to_string(),
                 };
+                let peer = match marker.peer.load(Ordering::Relaxed) {
+                    NO_PEER => "none (a timer of the endpoint)".to_owned(),
+                    peer => (peer >> crate::id::GENERATION_BITS).to_string(),
+                };
                 tracing::warn!(
-                    peer = marker.peer.load(Ordering::Relaxed) >> crate::id::GENERATION_BITS,
+                    peer,
                     kind,
                     limit_ms = self.limit.as_millis(),
                     "a callback runs too long and delays the other connections of its worker: \
@@ -104,6 +119,6 @@ impl Watchdog {
                 );
             }
         }
-        Turn::Sleep(Some(self.limit / 2))
+        Turn::Sleep(Some((self.limit / 2).min(MAX_INTERVAL)))
     }
 }

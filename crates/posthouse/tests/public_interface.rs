@@ -59,7 +59,7 @@ impl Handler for Everything {
         peer.after(Duration::from_millis(1), |peer| {
             peer.handler().log.add("timer");
             Ok(())
-        });
+        })?;
         Ok(())
     }
 

@@ -173,7 +173,8 @@ impl FileHandler {
             watch.looks -= 1;
             Self::look_again(peer, watch);
             Ok(())
-        });
+        })
+        .expect("a peer has few timers");
     }
 
     fn carry_out(&self, peer: ConnPeer<'_, '_>, watch: &Watch) -> HandlerResult {

@@ -57,7 +57,8 @@ impl KeptOffer {
         peer.after(delay, |peer| {
             self.accept(peer.handler().checker());
             Ok(())
-        });
+        })
+        .expect("a peer has few timers");
     }
 
     /// Answers as [`answer`](Self::answer) does, after a delay that may be too long.
@@ -66,6 +67,7 @@ impl KeptOffer {
         peer.after(delay, move |peer| {
             self.answer(peer.handler().checker(), way);
             Ok(())
-        });
+        })
+        .expect("a peer has few timers");
     }
 }

@@ -56,6 +56,8 @@ impl Threads {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
                 let text = PanicText(&*panic);
                 tracing::error!(worker, "the worker panicked, which is a bug, and ended: {text}");
+                // A payload whose drop panics, too, is left.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(panic))).map_err(std::mem::forget);
             }
         })?;
         let mut state = lock(&self.shared.state);

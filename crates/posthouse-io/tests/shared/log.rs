@@ -9,12 +9,19 @@ use tracing_subscriber::fmt::MakeWriter;
 
 static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static STARTED: Once = Once::new();
+/// The text of the line at which the log panics, once.
+static PANICS_AT: Mutex<Option<&str>> = Mutex::new(None);
 
 #[derive(Clone, Copy)]
 struct Keep;
 
 impl Write for Keep {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let panics = PANICS_AT
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take_if(|text| bytes.windows(text.len()).any(|window| window == text.as_bytes()));
+        assert!(panics.is_none(), "the log panics, as the test has asked");
         LINES.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
         Ok(bytes.len())
     }
@@ -42,6 +49,11 @@ pub fn keep() {
             .finish();
         tracing::subscriber::set_global_default(subscriber).expect("no other test keeps a log");
     });
+}
+
+/// Makes the log panic once, at the next line with this text.
+pub fn panic_at(text: Option<&'static str>) {
+    *PANICS_AT.lock().unwrap_or_else(PoisonError::into_inner) = text;
 }
 
 /// The lines so far that contain this text.

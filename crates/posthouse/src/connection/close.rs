@@ -1,14 +1,13 @@
 //! The end of a connection: it starts no operation, waits for the operations in flight, closes the
 //! handle and calls the handler once.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use posthouse_io::{Cancel, Error, Op, Socket};
 
 use super::phase::{Ending, Farewell, Joining, Report};
 use super::{ColdState, Connection, Context, Phase, Strand};
 use crate::admissions::Ended;
 use crate::close::{Close, How};
+use crate::contained::contain;
 use crate::disconnect::{DisconnectKind, DisconnectReason, Fault};
 use crate::error::RequestError;
 use crate::id::Operation;
@@ -232,7 +231,7 @@ impl Strand {
         let mut cold = self.cold.take().unwrap_or_default();
         while let Some((_, pending)) = cold.requests.pop_first() {
             let reply = Err(RequestError::Disconnected);
-            self.run_callback(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
+            self.run_reply(cx, pending.then, reply);
         }
         for group in &cold.groups {
             group.remove(self.id);
@@ -258,14 +257,12 @@ impl Strand {
         self.drop_callbacks(cx, cold);
     }
 
-    /// Drops the user's values. A panic in a drop is contained, as in a callback.
+    /// Drops the values of the program. A panic in a drop is contained, as in a callback.
     fn drop_callbacks(&mut self, cx: &mut Context<'_>, cold: Box<ColdState>) {
         let callbacks = self.callbacks.take();
         cx.worker.marker.enter(self.id);
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop((callbacks, cold))));
+        contain(|| drop(callbacks));
+        drop(cold);
         cx.worker.marker.leave();
-        if let Err(panic) = dropped {
-            self.on_panic(cx, &*panic);
-        }
     }
 }

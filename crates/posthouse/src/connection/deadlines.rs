@@ -41,7 +41,7 @@ impl Connection {
         let frame_rate = self.input.frame_rate.as_ref().filter(|_| live && strand.takes_messages());
         let cold = strand.cold.as_ref().filter(|_| live);
         let requests = cold.and_then(|e| e.requests.values().map(|r| r.until).min());
-        let tasks = cold.and_then(|e| e.tasks.first_key_value().map(|((at, _), _)| *at));
+        let timers = cold.and_then(|e| e.timers.first_key_value().map(|((at, _), _)| *at));
         [
             strand.phase.until(),
             strand.retry_at,
@@ -53,7 +53,7 @@ impl Connection {
                 frame_rate.deadline(&Self::frame_rate_limits(options.frame_timeout_ms))
             }),
             requests,
-            tasks,
+            timers,
             strand.transfers_deadline().filter(|_| live && strand.takes_messages()),
             strand.transfers_continue_at().filter(|_| strand.is_open()),
             strand.sign_of_life_at().filter(|_| strand.is_open()),
@@ -92,8 +92,7 @@ impl Connection {
         self.check_heartbeat(cx);
         self.check_frame_rate(cx);
         self.check_stall(cx);
-        self.expire_requests(cx);
-        self.run_tasks(cx);
+        self.run_timers(cx);
         if self.strand.is_open() {
             if !self.is_unread() {
                 self.strand.expire_transfers(cx);
@@ -192,27 +191,24 @@ impl Connection {
         }
     }
 
-    fn expire_requests(&mut self, cx: &mut Context<'_>) {
-        while let Some(cold) = &mut self.strand.cold
-            && let Some(pending) = cold.take_expired_request(cx.now)
-        {
-            let reply = Err(RequestError::TimedOut);
-            self.strand
-                .run_callback(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
-        }
-    }
-
-    fn run_tasks(&mut self, cx: &mut Context<'_>) {
-        // A task that another one adds without a delay runs at the next deadline, so the loop ends.
-        let last = self.strand.cold.as_ref().map_or(0, |cold| cold.next_task);
-        while self.strand.is_open()
-            && let Some(cold) = &mut self.strand.cold
-            && let Some(first) = cold.tasks.first_entry()
-            && first.key().0 <= cx.now
-            && first.key().1 < last
-        {
-            let task = first.remove();
-            self.strand.run_callback(cx, task);
+    /// Runs the timers of the program that are due, and fails the requests whose replies have not
+    /// arrived in time: together as many as messages may be handled in a turn. The next ones then
+    /// have their turn behind the other connections.
+    fn run_timers(&mut self, cx: &mut Context<'_>) {
+        // A timer that another one adds without a delay runs at the next deadline.
+        let last = self.strand.cold.as_ref().map_or(0, |cold| cold.next_timer);
+        for _ in 0..cx.shared.tuning.turn_messages {
+            let Some(cold) = &mut self.strand.cold else { return };
+            if let Some(pending) = cold.take_expired_request(cx.now) {
+                self.strand.run_reply(cx, pending.then, Err(RequestError::TimedOut));
+            } else if self.strand.is_open()
+                && let Some(cold) = &mut self.strand.cold
+                && let Some(task) = cold.take_due_timer(cx.now, last)
+            {
+                self.strand.run_task(cx, task);
+            } else {
+                return;
+            }
         }
     }
 }

@@ -445,7 +445,7 @@ impl Strand {
             }
         };
         cx.worker.marker.set_kind(kind);
-        self.run_callback(cx, |callbacks, output| (pending.then)(callbacks, output, reply));
+        self.run_reply(cx, pending.then, reply);
     }
 
     fn on_bad_frame(&mut self, cx: &mut Context<'_>, error: &FrameError) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use posthouse_io::{Gather, Op, Outcome as IoOutcome};
 
 use super::output::FreeList;
-use super::{Connection, Context, Phase, Strand};
+use super::{Connection, Context, OwesWritable, Phase, Strand};
 use crate::close::Close;
 use crate::disconnect::{DisconnectKind, DisconnectReason};
 use crate::error::SendError;
@@ -63,10 +63,10 @@ impl Connection {
         let refused = strand.publish(cx);
         let low = cx.shared.tuning.queue_low_bytes;
         let is_low = strand.output.message_bytes() <= low && strand.replies < MAX_REPLIES;
-        if !(strand.over_high || refused) || !is_low {
+        if !(strand.owes_writable != OwesWritable::No || refused) || !is_low {
             return false;
         }
-        strand.over_high = false;
+        strand.owes_writable = OwesWritable::No;
         strand.gate(cx).clear_refused();
         if strand.is_open() {
             strand.run_callback(cx, |callbacks, output| callbacks.writable(output));
@@ -76,6 +76,14 @@ impl Connection {
 }
 
 impl Strand {
+    /// Handles room that is free although nothing was sent: a thread had reserved it, and could not
+    /// post its message. Another thread's message may have found no room meanwhile.
+    pub(super) fn on_room_freed(&mut self, cx: &Context<'_>) {
+        if self.gate(cx).take_told() && self.owes_writable == OwesWritable::No {
+            self.owes_writable = OwesWritable::Refused;
+        }
+    }
+
     /// Appends to the send queue, and counts the appended bytes. All messages, replies and protocol
     /// frames that this strand encodes are appended here.
     #[inline]
@@ -225,7 +233,7 @@ impl Strand {
         self.count_work(cx, units);
         self.replies = self.replies.saturating_add(1);
         if self.replies >= MAX_REPLIES {
-            self.over_high = true;
+            self.owes_writable = OwesWritable::OverHigh;
         }
         if self.replies >= 2 * MAX_REPLIES && self.connects() {
             let text = format!("{} replies queued, and the peer reads none", self.replies);
@@ -239,7 +247,7 @@ impl Strand {
     /// the maximum the connection is closed, unless the queue has only this message.
     #[cold]
     fn on_high_queue(&mut self, queued: usize, last_bytes: usize) {
-        self.over_high = true;
+        self.owes_writable = OwesWritable::OverHigh;
         if queued > last_bytes && queued > self.config.options.send_queue_bytes {
             let text = format!("{queued} bytes queued");
             let reason = DisconnectReason::new(DisconnectKind::QueueFull, text);
@@ -253,7 +261,7 @@ impl Strand {
         self.takes_output()
             && self.output.queued_bytes() == 0
             && !self.wants_send()
-            && !self.over_high
+            && self.owes_writable == OwesWritable::No
             && self.retry_at.is_none()
             && self.cold.as_ref().is_none_or(|cold| cold.transfers.is_none())
     }
@@ -275,7 +283,7 @@ impl Strand {
     /// Returns whether the send queue has passed its high mark, or has too many unread replies, and
     /// has not come below the low mark.
     pub(crate) fn is_over_high(&self) -> bool {
-        self.over_high
+        self.owes_writable == OwesWritable::OverHigh
     }
 
     /// Seals the next send: records if the connection has a record layer, otherwise the whole queue

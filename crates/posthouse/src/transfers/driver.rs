@@ -33,6 +33,7 @@ use posthouse_wire::{
 use crate::callbacks::Callbacks;
 use crate::close::HandlerResult;
 use crate::connection::{Context, Strand};
+use crate::contained::Contained;
 use crate::directory::Directory;
 use crate::id::{FileSequence, Operation};
 use crate::output::Output;
@@ -47,7 +48,7 @@ pub(crate) use walking::WalkKind;
 
 /// The task that gets the entries of a listing, or the error.
 pub(crate) type ListTask =
-    Box<dyn FnOnce(&mut dyn Callbacks, Output<'_>, Listed) -> HandlerResult + Send>;
+    Contained<Box<dyn FnOnce(&mut dyn Callbacks, Output<'_>, Listed) -> HandlerResult + Send>>;
 type Listed = Result<FileList, TransferError>;
 
 /// A command of a callback.

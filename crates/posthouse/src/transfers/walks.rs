@@ -12,11 +12,11 @@
 
 use std::time::Duration;
 
-use posthouse_io::{FileEntry, LaneId};
+use posthouse_io::FileEntry;
 
 use crate::directory::{Directory, Inner};
 use crate::fair_budget::FairBudget;
-use crate::mailbox::{PeerPost, Post};
+use crate::mailbox::PeerPost;
 use crate::shared::Shared;
 use crate::sync::{Arc, Mutex, Weak, lock};
 use crate::transfers::driver::WalkKind;
@@ -261,8 +261,7 @@ impl Walks {
             drop(state);
             drop(expired);
         };
-        // It fails only if the endpoint ends, which drops all snapshots.
-        let _ = shared.post_to_lane(LaneId(0), Post::At(at, Box::new(expire)), usize::MAX);
+        shared.add_own_timer(at, expire);
     }
 
     // ---- counts ----

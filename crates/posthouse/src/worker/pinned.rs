@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use posthouse_io::{Completion, Lane, LaneId, Turn};
 
-use super::ShutdownStage;
-use super::tasks::Tasks;
+use super::{ShutdownStage, Worker};
 use crate::connection::{
     Connection, ConnectionEvent, Context, NextTurn, Settled, Settling, WorkerState,
 };
@@ -17,9 +16,9 @@ use crate::shared::Shared;
 use crate::sync::Arc;
 use crate::watchdog::CallbackMarker;
 
-/// The maximum number of posts in one turn. It keeps a thread that posts without end from delaying
-/// the peers.
-const MAX_TURN_POSTS: usize = 1024;
+/// The delay after which any worker runs a timer of the endpoint, because a callback holds up the
+/// worker whose task that is. The watchdog wakes the workers then.
+pub(crate) const HELD_UP: Duration = Duration::from_millis(20);
 
 pub(crate) struct PinnedWorker {
     shared: Arc<Shared>,
@@ -33,7 +32,6 @@ pub(crate) struct PinnedWorker {
     touched: Vec<PeerId>,
     /// The posts that were taken from the mailbox and wait to be handled.
     posts: VecDeque<Post>,
-    tasks: Tasks,
     shutdown: ShutdownStage,
 }
 
@@ -47,13 +45,29 @@ impl PinnedWorker {
             unfinished: VecDeque::new(),
             touched: Vec::new(),
             posts: VecDeque::new(),
-            tasks: Tasks::default(),
             shutdown: ShutdownStage::No,
+        }
+    }
+}
+
+impl Worker for PinnedWorker {
+    fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn abandon(&mut self) {
+        for connection in self.table.drain(..).flatten() {
+            super::abandon_connection(&self.shared, connection);
+        }
+        self.posts.clear();
+        self.shared.mailboxes[self.lane.index()].abandon();
+        if self.owns_listeners() {
+            self.shared.listeners.clear();
         }
     }
 
     /// Runs one turn: completions, the rest of earlier turns, posts, deadlines, the shutdown.
-    pub(crate) fn step(&mut self, lane: &mut Lane) -> Turn {
+    fn step(&mut self, lane: &mut Lane) -> Turn {
         let now = lane.now();
         self.poll_listeners(lane, now);
         while let Some(completion) = lane.next_completion() {
@@ -69,21 +83,24 @@ impl PinnedWorker {
             }
         }
         let more_posts = self.take_posts(lane, now);
-        while let Some((at, id)) = self.worker.timers.pop_due(now) {
+        for (at, id) in self.worker.timers.take_due(now) {
             self.run(lane, now, id, ConnectionEvent::Deadline(at));
         }
-        self.tasks.run(&self.shared, now);
+        let delay = if self.owns_listeners() { Duration::ZERO } else { HELD_UP };
+        self.shared.timers.run(&self.shared, now.saturating_sub(delay), &self.worker.marker);
         if self.advance_shutdown(lane, now) {
             return Turn::Done;
         }
         if !self.unfinished.is_empty() || more_posts {
             return Turn::Again;
         }
-        let poll_at = self.owns_listeners().then(|| self.shared.listeners.next_poll_at()).flatten();
         let (_, next_stage_at) = ShutdownStage::at(now, &self.shared.lifecycle);
-        super::sleep(now, [self.worker.timers.next(), self.tasks.next(), poll_at, next_stage_at])
+        let of_endpoint = self.owns_listeners().then(|| self.shared.next_deadline()).flatten();
+        super::sleep(now, [self.worker.timers.next(), of_endpoint, next_stage_at])
     }
+}
 
+impl PinnedWorker {
     fn owns_listeners(&self) -> bool {
         self.lane == LaneId(0)
     }
@@ -188,14 +205,13 @@ impl PinnedWorker {
         if takes {
             self.shared.mailboxes[self.lane.index()].take(&mut self.posts);
         }
-        for _ in 0..MAX_TURN_POSTS {
+        for _ in 0..self.shared.tuning.turn_messages {
             let Some(post) = self.posts.pop_front() else { break };
             match post {
                 Post::Peer(id, post) => self.run(lane, now, id, ConnectionEvent::Post(post)),
                 Post::Broadcast(members, broadcast) => {
                     self.broadcast(lane, now, &members, &broadcast);
                 }
-                Post::At(at, task) => self.tasks.add(at, task),
             }
         }
         self.settle_touched(lane, now);
@@ -225,7 +241,7 @@ impl PinnedWorker {
         if due == ShutdownStage::No {
             return false;
         }
-        self.tasks.clear();
+        self.shared.timers.close();
         if self.shutdown < due {
             self.shutdown = due;
             if self.owns_listeners() {

@@ -7,14 +7,12 @@ use std::time::Duration;
 
 use posthouse_io::{Completion, Lane, LaneId, Turn};
 
-use super::ShutdownStage;
-use super::tasks::Tasks;
+use super::{ShutdownStage, Worker};
 use crate::connection::{
     Connection, ConnectionEvent, Context, NextTurn, Settled, Settling, WorkerState,
 };
 use crate::id::PeerId;
-use crate::mailbox::Post;
-use crate::shared::{Shared, SlotState, Strands};
+use crate::shared::{Shared, Strands};
 use crate::sync::{Arc, lock};
 use crate::watchdog::CallbackMarker;
 
@@ -28,10 +26,70 @@ struct Running {
     events: usize,
 }
 
+impl Running {
+    /// Takes the next event of the slot; `None` if there is none, or the slot has had its turn.
+    fn next_event(&mut self, strands: &Strands) -> Option<(PeerId, ConnectionEvent)> {
+        if self.events == MAX_TURN_EVENTS {
+            return None;
+        }
+        self.events += 1;
+        lock(strands.slot(self.slot)).pending.pop_front()
+    }
+
+    fn apply(&mut self, cx: &mut Context<'_>, id: PeerId, mut event: ConnectionEvent) {
+        if let Some(connection) = super::new_connection(id, &mut event) {
+            let old = self.connection.replace(connection);
+            assert!(old.is_none(), "{id}: a slot was given away twice");
+        }
+        // A post or a deadline can be for an ended connection; it is dropped.
+        match self.connection.as_mut().filter(|connection| connection.strand.id == id) {
+            Some(connection) => {
+                let waits = event.only_reports();
+                connection.strand.settling = connection.strand.settling.with(&event);
+                connection.apply(cx, event);
+                if !waits {
+                    self.settle(cx);
+                }
+            }
+            None => assert!(
+                !matches!(event, ConnectionEvent::Completion { .. }),
+                "{id}: a completion for a connection that is gone"
+            ),
+        }
+    }
+
+    fn settle_if_due(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &self.connection
+            && connection.strand.settling != Settling::Done
+        {
+            self.settle(cx);
+        }
+    }
+
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        let Some(connection) = &mut self.connection else { return };
+        let id = connection.strand.id;
+        match connection.settle(cx) {
+            Settled::Waiting => {}
+            Settled::Unfinished if connection.strand.next_turn == NextTurn::Queued => {}
+            Settled::Unfinished => {
+                connection.strand.next_turn = NextTurn::Queued;
+                let strands = SharedWorker::strands(cx.shared);
+                lock(strands.slot(self.slot)).pending.push_back((id, ConnectionEvent::Continue));
+            }
+            Settled::Gone => {
+                let ended = connection.strand.ended(cx.shared);
+                self.connection = None;
+                cx.shared.release(ended);
+            }
+            Settled::Abandoned => cx.shared.abandon(connection.strand.ended(cx.shared)),
+        }
+    }
+}
+
 pub(crate) struct SharedWorker {
     shared: Arc<Shared>,
     worker: WorkerState,
-    tasks: Tasks,
     running: Option<Running>,
     /// The slots that this worker has entered and not begun to run.
     entered: VecDeque<u32>,
@@ -39,22 +97,34 @@ pub(crate) struct SharedWorker {
 
 impl SharedWorker {
     pub(crate) fn new(shared: Arc<Shared>, marker: Arc<CallbackMarker>) -> Self {
-        Self {
-            shared,
-            worker: WorkerState::new(marker),
-            tasks: Tasks::default(),
-            running: None,
-            entered: VecDeque::new(),
-        }
+        Self { shared, worker: WorkerState::new(marker), running: None, entered: VecDeque::new() }
     }
 
     fn strands(shared: &Shared) -> &Strands {
         shared.strands.as_ref().expect("the shared layout")
     }
+}
 
-    /// Runs one turn: entered slots, completions, deadlines, posts, ready slots, the shutdown.
-    pub(crate) fn step(&mut self, lane: &mut Lane) -> Turn {
+impl Worker for SharedWorker {
+    fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    fn abandon(&mut self) {
+        if let Some(connection) = self.running.take().and_then(|running| running.connection) {
+            super::abandon_connection(&self.shared, connection);
+        }
+        // The slot of the connection that ran stays taken. Other workers run the others.
+        for slot in self.entered.drain(..) {
+            Self::strands(&self.shared).hand_over(slot);
+        }
+        self.shared.port.wake(LaneId(0));
+    }
+
+    /// Runs one turn: a ready slot, completions, timers of the endpoint, deadlines, the shutdown.
+    fn step(&mut self, lane: &mut Lane) -> Turn {
         let now = lane.now();
+        self.take_ready();
         self.poll_listeners(lane, now);
         loop {
             while self.running.is_some() || self.begin_entered() {
@@ -66,37 +136,38 @@ impl SharedWorker {
             let Some(completion) = lane.next_completion() else { break };
             self.complete(lane, completion);
         }
-        while let Some((at, id)) = self.worker.timers.pop_due(now) {
-            self.enter(id, ConnectionEvent::Deadline(at));
-        }
-        while let Some(post) = self.shared.mailboxes[0].pop() {
-            match post {
-                Post::At(at, task) => self.tasks.add(at, task),
-                Post::Peer(..) | Post::Broadcast(..) => unreachable!("posts go to the slots"),
-            }
-        }
-        self.tasks.run(&self.shared, now);
-        if self.entered.is_empty()
-            && let Some(slot) = Self::strands(&self.shared).take_ready()
-        {
-            self.entered.push_back(slot);
-        }
-        if !self.entered.is_empty() {
-            return Turn::Again;
+        self.shared.timers.run(&self.shared, now, &self.worker.marker);
+        for (at, id) in self.worker.timers.take_due(now) {
+            // Behind the posts, where any worker can take it.
+            Self::strands(&self.shared).add_deadline(id, at);
         }
         if self.advance_shutdown(lane, now) {
             return Turn::Done;
         }
         self.sleep_or_again(now)
     }
+}
 
+impl SharedWorker {
     fn sleep_or_again(&self, now: Duration) -> Turn {
-        if !self.entered.is_empty() {
+        if !self.entered.is_empty() || Self::strands(&self.shared).has_ready() {
             return Turn::Again;
         }
         let (_, next_stage_at) = ShutdownStage::at(now, &self.shared.lifecycle);
-        let poll_at = self.shared.listeners.next_poll_at();
-        super::sleep(now, [self.worker.timers.next(), self.tasks.next(), poll_at, next_stage_at])
+        let of_endpoint = self.shared.next_deadline();
+        super::sleep(now, [self.worker.timers.next(), of_endpoint, next_stage_at])
+    }
+
+    /// Takes one ready slot. If more are ready, another worker is woken for the next one, because
+    /// this worker may block in a callback. That comes first in a step: between two steps this
+    /// worker checks for events, and would take the wake-up itself.
+    fn take_ready(&mut self) {
+        if let Some((slot, more)) = Self::strands(&self.shared).take_ready() {
+            self.entered.push_back(slot);
+            if more {
+                self.shared.port.wake(LaneId(0));
+            }
+        }
     }
 
     fn poll_listeners(&self, lane: &mut Lane, now: Duration) {
@@ -132,80 +203,19 @@ impl SharedWorker {
         true
     }
 
-    /// Applies one event to the connection that runs, or puts its box back.
+    /// Applies one event to the connection that runs, or puts its box back. The box stays in
+    /// `running` meanwhile, where [`abandon`](Worker::abandon) finds it after a panic.
     fn run_one(&mut self, lane: &mut Lane, now: Duration) {
-        let Some(mut running) = self.running.take() else { return };
-        let strands = Self::strands(&self.shared);
-        let next = if running.events < MAX_TURN_EVENTS {
-            lock(strands.slot(running.slot)).pending.pop_front()
-        } else {
-            None
-        };
-        let Some((id, mut event)) = next else {
-            self.put_back(lane, now, running);
+        let Self { shared, worker, running, .. } = self;
+        let Some(current) = running else { return };
+        let mut cx = Context { lane, shared, worker, now };
+        if let Some((id, event)) = current.next_event(Self::strands(shared)) {
+            current.apply(&mut cx, id, event);
             return;
-        };
-        running.events += 1;
-        if let Some(connection) = super::new_connection(id, &mut event) {
-            let old = running.connection.replace(connection);
-            assert!(old.is_none(), "{id}: a slot was given away twice");
         }
-        // A post or a deadline can be for an ended connection; it is dropped.
-        match running.connection.as_mut().filter(|connection| connection.strand.id == id) {
-            Some(connection) => {
-                let mut cx = Context { lane, shared: &self.shared, worker: &mut self.worker, now };
-                let waits = event.only_reports();
-                connection.strand.settling = connection.strand.settling.with(&event);
-                connection.apply(&mut cx, event);
-                if !waits {
-                    self.settle(lane, now, &mut running);
-                }
-            }
-            None => assert!(
-                !matches!(event, ConnectionEvent::Completion { .. }),
-                "{id}: a completion for a connection that is gone"
-            ),
-        }
-        self.running = Some(running);
-    }
-
-    fn settle(&mut self, lane: &mut Lane, now: Duration, running: &mut Running) {
-        let Some(connection) = &mut running.connection else { return };
-        let id = connection.strand.id;
-        let mut cx = Context { lane, shared: &self.shared, worker: &mut self.worker, now };
-        match connection.settle(&mut cx) {
-            Settled::Waiting => {}
-            Settled::Unfinished if connection.strand.next_turn == NextTurn::Queued => {}
-            Settled::Unfinished => {
-                connection.strand.next_turn = NextTurn::Queued;
-                let mut slot = lock(Self::strands(&self.shared).slot(running.slot));
-                slot.pending.push_back((id, ConnectionEvent::Continue));
-            }
-            Settled::Gone => {
-                let ended = connection.strand.ended(&self.shared);
-                running.connection = None;
-                self.shared.release(ended);
-            }
-            Settled::Abandoned => self.shared.abandon(connection.strand.ended(&self.shared)),
-        }
-    }
-
-    /// Puts the box back, because the queue is empty or the connection has had its turn.
-    fn put_back(&mut self, lane: &mut Lane, now: Duration, mut running: Running) {
-        if let Some(connection) = &running.connection
-            && connection.strand.settling != Settling::Done
-        {
-            self.settle(lane, now, &mut running);
-        }
-        let strands = Self::strands(&self.shared);
-        let mut slot = lock(strands.slot(running.slot));
-        slot.connection = running.connection;
-        if slot.pending.is_empty() {
-            slot.state = SlotState::Idle;
-        } else {
-            slot.state = SlotState::Ready;
-            drop(slot);
-            lock(&strands.ready).push_back(running.slot);
+        current.settle_if_due(&mut cx);
+        if let Some(done) = running.take() {
+            Self::strands(shared).put_back(done.slot, done.connection);
         }
     }
 
@@ -216,7 +226,7 @@ impl SharedWorker {
         if due == ShutdownStage::No {
             return false;
         }
-        self.tasks.clear();
+        self.shared.timers.close();
         // The first worker that sees the stage announces it: a wake-up wakes any one of them.
         if self.shared.lifecycle.is_first_at(due as u8) {
             self.shared.listeners.poll(&self.shared, lane);
@@ -225,7 +235,7 @@ impl SharedWorker {
             }
         }
         let alone = self.shared.registry.connections() == 0 && self.shared.listeners.is_closed();
-        if !alone || !self.entered.is_empty() || !self.shared.mailboxes[0].close() {
+        if !alone || !self.entered.is_empty() {
             return false;
         }
         self.shared.worker_ended();

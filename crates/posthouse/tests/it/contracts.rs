@@ -3,9 +3,11 @@
 mod anywhere;
 mod closing;
 mod containment;
+mod drops;
 mod errors;
 mod flow;
 mod leaks;
 mod once;
 mod order;
 mod reasons;
+mod timers;

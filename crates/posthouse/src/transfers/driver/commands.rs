@@ -122,7 +122,9 @@ impl Strand {
                 self.notify(cx, progress, Err(error));
             }
             TransferCommand::List { then, .. } => {
-                self.run_callback(cx, |callbacks, output| then(callbacks, output, Err(error)));
+                self.run_callback(cx, |callbacks, output| {
+                    then.into_inner()(callbacks, output, Err(error))
+                });
             }
             TransferCommand::Cancel(_) => {}
         }

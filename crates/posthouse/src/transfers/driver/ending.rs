@@ -31,7 +31,7 @@ impl Strand {
             }
             while let Some((_, list)) = self.transfers().lists.pop_first() {
                 self.run_callback(cx, |callbacks, output| {
-                    (list.then)(callbacks, output, Err(gone()))
+                    list.then.into_inner()(callbacks, output, Err(gone()))
                 });
             }
         }
@@ -106,7 +106,7 @@ impl Strand {
             take_first(&mut self.transfers().lists, |list| list.until <= now)
         {
             self.run_callback(cx, |callbacks, output| {
-                (list.then)(callbacks, output, Err(expired()))
+                list.then.into_inner()(callbacks, output, Err(expired()))
             });
         }
     }

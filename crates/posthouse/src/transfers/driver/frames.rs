@@ -162,8 +162,9 @@ impl Strand {
             return self.notify(cx, get.progress, Err(error));
         }
         if let Some(list) = transfers.lists.remove(&id) {
-            return self
-                .run_callback(cx, |callbacks, output| (list.then)(callbacks, output, Err(error)));
+            return self.run_callback(cx, |callbacks, output| {
+                list.then.into_inner()(callbacks, output, Err(error))
+            });
         }
         if transfers.offers.remove(&id).is_some() {
             return; // the answer of the program will be too late

@@ -36,7 +36,9 @@ impl Strand {
         } else {
             let text = "the name to continue after is too long for a frame of the peer";
             let error = TransferError::here(TransferErrorKind::BadName, text);
-            self.run_callback(cx, |callbacks, output| then(callbacks, output, Err(error)));
+            self.run_callback(cx, |callbacks, output| {
+                then.into_inner()(callbacks, output, Err(error))
+            });
         }
     }
 
@@ -50,7 +52,9 @@ impl Strand {
     ) {
         let Some(list) = self.transfers().lists.remove(&id) else { return };
         let listed = file_list(&list.after, more, entries);
-        self.run_callback(cx, |callbacks, output| (list.then)(callbacks, output, listed));
+        self.run_callback(cx, |callbacks, output| {
+            list.then.into_inner()(callbacks, output, listed)
+        });
     }
 
     /// Handles the listing request of the peer.

@@ -113,7 +113,7 @@ fn many_short_pauses_do_not_hide_a_silent_peer() {
                 peer.after(Duration::from_millis(100), |peer| {
                     peer.resume_reading();
                     Ok(())
-                });
+                })?;
                 Ok(())
             });
             if pause.is_err() {
@@ -218,7 +218,7 @@ fn a_pause_may_be_longer_than_the_peers_patience() {
             peer.after(Duration::from_secs(300), |peer| {
                 peer.resume_reading();
                 Ok(())
-            });
+            })?;
             Ok(())
         });
         let seen = probe.seen();

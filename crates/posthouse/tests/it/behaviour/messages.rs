@@ -134,7 +134,7 @@ fn a_clients_send_waits_for_room() {
                 peer.after(Duration::from_millis(50), |peer| {
                     peer.resume_reading();
                     Ok(())
-                });
+                })?;
             }
             if peer.state().count == 100 {
                 peer.send(1, b"all");

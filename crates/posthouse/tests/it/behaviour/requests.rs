@@ -111,7 +111,7 @@ fn a_request_without_a_reply_times_out_and_the_late_one_is_counted() {
             peer.after(Duration::from_secs(3), |peer| {
                 let responder = peer.state_mut().responders.pop().expect("a responder was kept");
                 Ok(responder.reply(0, b"late")?)
-            });
+            })?;
             Ok(())
         }));
         let answers: Answers = Arc::default();

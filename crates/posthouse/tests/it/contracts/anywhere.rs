@@ -121,7 +121,7 @@ where
             peer.after(Duration::from_millis(1), move |peer| {
                 after(peer.endpoint(), Some(peer.id()));
                 Ok(())
-            });
+            })?;
             Ok(())
         })
         .on_requested(move |peer, _, responder| {

@@ -329,3 +329,50 @@ fn an_end_waits_for_the_end_of_a_pause() {
         harness.end(&server);
     });
 }
+
+/// Two threads send; both find the queue of posts full, and one of them also finds the room of the
+/// send queue reserved by the other. That one is owed a call of `writable`, although nothing is
+/// ever sent.
+#[test]
+fn room_that_was_reserved_in_vain_is_told_to_who_found_none() {
+    on_real_sockets(|harness| {
+        let harness = &harness.with(1, 1);
+        let (release, held) = mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let probe = Probe::new().on_received(move |_, _| {
+            let _ = held.lock().expect("no thread panicked").recv();
+            Ok(())
+        });
+        let seen = probe.seen();
+        let options = harness.options().with(|o| {
+            o.tuning.max_posts = 1;
+            o.connection.send_queue_bytes = 100;
+        });
+        let server = harness.serve_with(probe, options);
+        let mut raw = harness.dial(&server);
+        raw.send(&frame(1, b"blocks the worker"));
+        harness.wait_for("the message", || seen.messages().len() == 1);
+        let id = seen.connected()[0];
+        server.run(id, |_| Ok(())).expect("there is room for one post");
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                        match server.send(id, 1, &[0; 60]) {
+                            Err(SendError::Busy) => {}
+                            Err(SendError::QueueFull { .. }) => {
+                                is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+                            }
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                });
+            }
+        });
+        release.send(()).expect("the callback waits");
+        harness.wait_for("the notice", || seen.writable() == 1);
+        drop(raw);
+        harness.end(&server);
+    });
+}

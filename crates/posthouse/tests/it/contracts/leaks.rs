@@ -20,7 +20,7 @@ fn busy(harness: &Harness<'_>) -> Endpoint<Probe> {
     let probe = Probe::echo().forgetting_messages().on_connected(|peer| {
         let group = peer.endpoint().group("all");
         peer.join(&group);
-        peer.after(Duration::from_secs(3_600), |_| Ok(()));
+        peer.after(Duration::from_secs(3_600), |_| Ok(()))?;
         Ok(())
     });
     let server = harness.serve(probe);

@@ -263,7 +263,7 @@ fn nothing_runs_after_disconnected() {
             peer.after(Duration::from_secs(5), move |_| {
                 count.fetch_add(1, Ordering::SeqCst);
                 Ok(())
-            });
+            })?;
             Ok(())
         });
         let seen = probe.seen();

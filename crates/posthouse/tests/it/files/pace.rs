@@ -310,7 +310,7 @@ fn a_pause_of_the_handler_after_one_for_pieces_does_not_make_the_frame_slow() {
             peer.after(Duration::from_secs(10), |peer| {
                 peer.resume_reading();
                 Ok(())
-            });
+            })?;
             Ok(())
         });
         paused.expect("the peer is connected");
@@ -350,7 +350,7 @@ fn a_transfer_does_not_expire_when_reading_resumes_after_a_long_pause() {
             peer.after(Duration::from_secs(90), |peer| {
                 peer.resume_reading();
                 Ok(())
-            });
+            })?;
             Ok(())
         });
         let server = harness.serve_with(handler, options(harness, 20));

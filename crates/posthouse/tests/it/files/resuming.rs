@@ -62,7 +62,8 @@ fn cut_when(
             peer.send(40, b"you cut it");
         }
         Ok(())
-    });
+    })
+    .expect("a peer has few timers");
 }
 
 #[test]

@@ -122,7 +122,8 @@ fn follow(peer: &mut posthouse::Peer<'_, FileHandler>, progress: posthouse::Tran
             follow(peer, progress);
         }
         Ok(())
-    });
+    })
+    .expect("a peer has few timers");
 }
 
 #[test]
@@ -227,7 +228,7 @@ fn a_transfer_is_cancelled_by_either_side_and_the_connection_goes_on() {
                 peer.cancel_transfer(&progress);
                 peer.send(40, b"after it");
                 Ok(())
-            });
+            })?;
             Ok(())
         });
         assert_eq!(failed(&sent.wait(harness, 1)), Some(TransferErrorKind::Cancelled));

@@ -83,7 +83,7 @@ fn a_reply_that_comes_later_reaches_a_peer_that_has_half_closed() {
             peer.after(Duration::from_millis(300), |peer| {
                 let responder = peer.state_mut().responders.pop().expect("a responder was kept");
                 Ok(responder.reply(0, &[1; 100_000])?)
-            });
+            })?;
             Ok(())
         });
         let seen = probe.seen();

@@ -238,7 +238,7 @@ fn a_reset_and_an_instant_reconnect_do_not_mix() {
                     });
                     assert!(sent.is_ok() || peer.endpoint().stats().connections > 0);
                     Ok(())
-                });
+                })?;
                 Ok(())
             });
         let seen = probe.seen();

@@ -69,7 +69,7 @@ fn a_pause_of_ours_does_not_make_the_peer_slow() {
                 peer.after(Duration::from_secs(100), |peer| {
                     peer.resume_reading();
                     Ok(())
-                });
+                })?;
             }
             Ok(())
         });
@@ -144,7 +144,7 @@ fn many_short_pauses_do_not_keep_a_slow_frame_alive() {
                 peer.after(Duration::from_millis(500), |peer| {
                     peer.resume_reading();
                     Ok(())
-                });
+                })?;
                 Ok(())
             });
             if pause.is_err() {
