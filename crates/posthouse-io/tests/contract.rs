@@ -42,6 +42,9 @@ mod log;
 #[path = "contract/names.rs"]
 mod names;
 #[cfg(target_os = "linux")]
+#[path = "contract/namespace.rs"]
+mod namespace;
+#[cfg(target_os = "linux")]
 #[path = "contract/own_process.rs"]
 mod own_process;
 #[cfg(any(target_os = "linux", windows))]

@@ -197,14 +197,24 @@ impl World {
 
     /// Starts a connection attempt.
     pub(super) fn start_connecting(&mut self, socket: Socket, source: IpAddr, address: Address) {
-        let port = EPHEMERAL_FIRST + self.ephemeral;
-        self.ephemeral = (self.ephemeral + 1) % (u16::MAX - EPHEMERAL_FIRST);
+        let port = self.ephemeral_port(source);
         let Some(stream) = self.table.stream(socket) else { return };
         stream.phase = Phase::Connecting;
         stream.local = Some(Address::from(SocketAddr::new(source, port)));
         stream.remote = Some(address);
         let when = self.arrival();
         self.schedule(when, Event::Syn { from: socket, attempt: 0 });
+    }
+
+    /// Returns the next port for connecting ends that no listener of `source` has.
+    fn ephemeral_port(&mut self, source: IpAddr) -> u16 {
+        loop {
+            let port = EPHEMERAL_FIRST + self.ephemeral;
+            self.ephemeral = (self.ephemeral + 1) % (u16::MAX - EPHEMERAL_FIRST);
+            if self.listener_at(SocketAddr::new(source, port).into()).is_none() {
+                return port;
+            }
+        }
     }
 
     /// Handles the arrival of a connection attempt at the other side.
@@ -219,7 +229,8 @@ impl World {
         if self.blackholes.contains(&address) {
             return;
         }
-        let Some(socket) = self.listener_at(address) else {
+        // A listener may have come at the very port of the connecting end: both ends are the same.
+        let Some(socket) = self.listener_at(address).filter(|_| local != remote) else {
             return self.refuse(from, Failure::Refused);
         };
         if self.random.chance(self.faults.connect_fails_ppm) {
