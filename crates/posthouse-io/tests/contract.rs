@@ -151,6 +151,7 @@ macro_rules! contract {
                     localhost_is_this_machine
                     a_name_that_does_not_exist_is_not_found
                     many_look_ups_at_once_all_end
+                    a_cancelled_look_up_ends_once
                 }
                 load {
                     some_megabytes_go_both_ways_unchanged

@@ -179,6 +179,24 @@ fn names_resolve_as_they_are_given() {
 }
 
 #[test]
+fn a_look_up_that_hangs_is_cancelled_and_leaves_nothing() {
+    let network = quiet(1);
+    let name = |text: &str| text.parse::<posthouse_io::Name>().unwrap();
+    network.hang_name("localhost");
+    let fixture = Fixture::new(&network);
+    let one = fixture.submit(Op::Resolve(name("localhost:1")));
+    let other = fixture.submit(Op::Resolve(name("localhost:2")));
+    assert!(fixture.completion().is_none(), "no name server answers");
+    fixture.on_lane(move |lane| lane.cancel_look_up(one));
+    assert_eq!(failure(&fixture.outcome(one)), Some(Failure::Cancelled));
+    network.resume_name("localhost");
+    assert!(matches!(fixture.outcome(other), Outcome::Resolved(_)));
+    fixture.on_lane(move |lane| lane.cancel_look_up(other));
+    assert!(fixture.completion().is_none());
+    fixture.end_clean();
+}
+
+#[test]
 fn a_foreign_server_can_be_played() {
     let network = quiet(1);
     let server = network.serve("10.0.0.5:80".parse().unwrap()).unwrap();
