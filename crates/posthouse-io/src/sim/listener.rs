@@ -383,7 +383,7 @@ impl World {
             .map(|(number, look_up)| (*number, look_up.tag))
             .collect();
         for (number, tag) in waiting {
-            // A look-up that began before the host hung has an event already: the first one ends it.
+            // A look-up that began before the host hung has an event already: the first one counts.
             let when = self.now + self.random.time(&self.faults.lookup_delay);
             self.schedule(when, Event::Resolved { number, tag });
         }
