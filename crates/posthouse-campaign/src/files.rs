@@ -316,7 +316,7 @@ impl Run {
     fn connect(&self, client: usize) {
         let Host { endpoint, settings, .. } = &self.hosts[client];
         if endpoint.stats().connections < CONNECTIONS_MAX {
-            let _ = endpoint.connect(settings.target(), ConnState::default());
+            let _ = endpoint.connect(settings.target(SERVER), ConnState::default());
         }
     }
 

@@ -10,6 +10,7 @@ mod admission;
 mod files;
 mod held;
 mod ledger;
+mod names;
 mod traffic;
 
 use std::fmt;
@@ -150,6 +151,7 @@ pub fn run(seed: u64) -> Result<Summary, Violation> {
 fn faulty_world(seed: u64) -> World {
     let world = World::new(seed);
     world.faults(Faults::from_seed(seed));
+    names::setup(&world);
     world
 }
 
@@ -200,9 +202,9 @@ impl Settings {
         }
     }
 
-    /// Returns the server as a target.
-    fn target(&self) -> Target {
-        let target = Target::new(SERVER).options(self.connection.clone());
+    /// Returns the server at this address as a target.
+    fn target(&self, address: &str) -> Target {
+        let target = Target::new(address).options(self.connection.clone());
         match self.stream {
             Stream::Plain => target,
             Stream::Records(seed) => target.record_layer(move || records(seed)),
@@ -302,7 +304,7 @@ fn drive(
             0..=3 => {
                 let without_hello = rng.one_in(3);
                 let client = &clients[rng.below(clients.len() as u64) as usize];
-                let target = client.settings.target();
+                let target = client.settings.target(&names::server_address(world));
                 let target = if without_hello { target.without_hello() } else { target };
                 let _ = client.endpoint.connect(target, SimulatedLine::default());
             }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::options::LOOK_UP_TIMEOUT;
+
 /// The reason why an operation failed, the same on every system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -34,6 +36,9 @@ pub enum Failure {
     Denied,
     /// The name has no address, or could not be looked up.
     NameNotFound,
+    /// The maximum number of look-ups (64 host names) run, and none of them has ended for five
+    /// seconds.
+    NamesHang,
     /// There is no such file or directory.
     NotFound,
     /// Something of that name already exists.
@@ -101,6 +106,7 @@ impl fmt::Display for Error {
             Failure::AddressNotAvailable => "address not available on this machine",
             Failure::Denied => "permission denied",
             Failure::NameNotFound => "name not found",
+            Failure::NamesHang => "64 name look-ups hang: the name servers do not answer",
             Failure::NotFound => "no such file or directory",
             Failure::Exists => "already exists",
             Failure::NotAFile => "not a regular file, or behind a link",
@@ -118,6 +124,12 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Returns the error of a caller that has waited for a look-up for [`LOOK_UP_TIMEOUT`].
+pub(crate) fn look_up_timed_out() -> io::Error {
+    let text = format!("the host name could not be looked up in {} s", LOOK_UP_TIMEOUT.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, text)
+}
 
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {

@@ -111,10 +111,18 @@ impl Lane {
         each!(self, lane => lane.cancel(socket, what));
     }
 
-    /// Abandons a file operation or a look-up: nobody awaits it any more. This is a request, not an
-    /// operation. The completion may still come, and is taken like any other. But a lane that is
-    /// dropped does not wait for it, and a simulation does not require it. The operation keeps what
-    /// it owns, which is leaked if the system never ends the operation.
+    /// Requests the end of the look-up with this tag: it completes at once with
+    /// [`Failure::Cancelled`](crate::Failure::Cancelled), unless it has its result already. The
+    /// look-up of the system, which cannot be cancelled, owns nothing of the operation, and its
+    /// late answer is dropped.
+    pub fn cancel_look_up(&mut self, tag: Tag) {
+        each!(self, lane => lane.cancel_look_up(tag));
+    }
+
+    /// Abandons a file operation: nobody awaits it any more. This is a request, not an operation.
+    /// The completion may still come, and is taken like any other. But a lane that is dropped does
+    /// not wait for it, and a simulation does not require it. The operation keeps what it owns,
+    /// which is leaked if the system never ends the operation.
     pub fn abandon(&mut self, tag: Tag) {
         each!(self, lane => lane.abandon(tag));
     }

@@ -34,6 +34,8 @@ pub(crate) trait LaneOps {
 
     fn cancel(&mut self, socket: Socket, what: Cancel);
 
+    fn cancel_look_up(&mut self, tag: Tag);
+
     /// Does nothing by default, for a lane that awaits no file operation when it is dropped.
     fn abandon(&mut self, _tag: Tag) {}
 

@@ -53,7 +53,9 @@ pub enum Op {
     /// on the socket (asserted): cancel, await, then close.
     Close(Socket),
     /// Looks up a name. The outcome is [`Outcome::Resolved`] with at least one address, or
-    /// [`Outcome::Failed`].
+    /// [`Outcome::Failed`]. A port looks up at most 64 hosts at a time; if none of these look-ups
+    /// has ended for 5 seconds, a further one fails with
+    /// [`NamesHang`](crate::Failure::NamesHang).
     Resolve(Name),
     /// Performs an operation on files. The outcome is [`Outcome::File`] or [`Outcome::Failed`].
     File(Box<FileOp>),

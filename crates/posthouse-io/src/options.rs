@@ -1,6 +1,12 @@
 //! The options of a port and of its listeners.
 
 use std::fmt;
+use std::time::Duration;
+
+/// The maximum number of hosts that a port looks up at a time, each on a thread.
+pub(crate) const MAX_LOOK_UPS: usize = 64;
+/// The maximum time that [`CompletionPort::look_up`](crate::CompletionPort::look_up) waits.
+pub(crate) const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The assignment of connections to workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

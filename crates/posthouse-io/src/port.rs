@@ -266,7 +266,8 @@ impl CompletionPort {
     ///
     /// # Errors
     ///
-    /// The system's error if the look-up failed.
+    /// The system's error if the look-up failed, and [`TimedOut`](io::ErrorKind::TimedOut) if it
+    /// lasts longer than 10 seconds.
     ///
     /// # Panics
     ///

@@ -161,6 +161,18 @@ impl Network {
         self.lock().names.insert(host.into(), addresses.to_vec());
     }
 
+    /// Makes the look-ups of a host hang, as if no name server answered, until the name is resumed.
+    /// A port that looks up 64 such hosts fails every further look-up with
+    /// [`Failure::NamesHang`](crate::Failure::NamesHang).
+    pub fn hang_name(&self, host: &str) {
+        self.lock().hung_names.insert(host.into());
+    }
+
+    /// Undoes [`hang_name`](Self::hang_name). The hanging look-ups of the host end.
+    pub fn resume_name(&self, host: &str) {
+        self.lock().resume_name(host);
+    }
+
     /// Makes later connection attempts to the address vanish, so that they never complete.
     pub fn blackhole(&self, address: Address) {
         self.lock().blackholes.insert(address);

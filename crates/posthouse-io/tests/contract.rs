@@ -42,6 +42,9 @@ mod log;
 #[path = "contract/names.rs"]
 mod names;
 #[cfg(target_os = "linux")]
+#[path = "contract/namespace.rs"]
+mod namespace;
+#[cfg(target_os = "linux")]
 #[path = "contract/own_process.rs"]
 mod own_process;
 #[cfg(any(target_os = "linux", windows))]
@@ -148,6 +151,7 @@ macro_rules! contract {
                     localhost_is_this_machine
                     a_name_that_does_not_exist_is_not_found
                     many_look_ups_at_once_all_end
+                    a_cancelled_look_up_ends_once
                 }
                 load {
                     some_megabytes_go_both_ways_unchanged

@@ -154,7 +154,8 @@ pub(crate) struct Strand {
     pub(crate) settling: Settling,
     /// The close that a callback has requested; it begins when the callback returns.
     requested_close: Option<Box<(Close, DisconnectReason)>>,
-    in_flight: InFlight,
+    /// The number of operations that have not ended.
+    in_flight: u16,
     /// The number of abandoned operations that have not completed since.
     abandoned: u16,
     /// The earliest deadline that is armed with the worker; `MAX` if none is.
@@ -171,14 +172,6 @@ pub(crate) struct Strand {
     gated_bytes: usize,
     /// The bytes of messages from other threads that arrived when the connection was closing.
     late_bytes: u64,
-}
-
-/// The operations of a connection that have not ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct InFlight {
-    all: u16,
-    /// The number of look-ups among them, which cannot be cancelled.
-    look_ups: u16,
 }
 
 /// The kind of events that have been applied to a connection since it was settled.
@@ -286,7 +279,7 @@ impl Connection {
             next_turn: NextTurn::None,
             settling: Settling::Done,
             requested_close: None,
-            in_flight: InFlight::default(),
+            in_flight: 0,
             abandoned: 0,
             armed: Duration::MAX,
             armed_before: Duration::MAX,
@@ -330,8 +323,8 @@ impl Connection {
     ) {
         let strand = &mut self.strand;
         if !more {
-            assert!(strand.in_flight.all > 0, "{}: a terminal completion too many", strand.id);
-            strand.in_flight.all -= 1;
+            assert!(strand.in_flight > 0, "{}: a terminal completion too many", strand.id);
+            strand.in_flight -= 1;
         }
         match operation {
             Operation::Receive => self.on_receive(cx, sequence as u8, more, outcome),
@@ -539,7 +532,7 @@ impl Strand {
         sequence: u16,
         op: Op,
     ) {
-        self.in_flight.all += 1;
+        self.in_flight += 1;
         cx.lane.submit(pack(self.id, operation, sequence), op);
     }
 }

@@ -182,7 +182,8 @@ impl<H: Handler> Endpoint<H> {
     /// Adds a listener while the endpoint runs. The returned handle has the bound address, and can
     /// stop the listener.
     ///
-    /// The call looks a host name up, and blocks for as long as the system's resolver takes.
+    /// The call looks a host name up, and blocks for as long as the system's resolver takes, for 10
+    /// seconds at most.
     ///
     /// # Errors
     ///
@@ -517,10 +518,9 @@ impl<H: Handler> Endpoint<H> {
     /// the connections that remain after `timeout`. A later call can only make the deadline
     /// earlier.
     ///
-    /// A file operation or a host name look-up cannot be cancelled. If a connection still waits for
-    /// such an operation when ten seconds have passed since the deadline, the endpoint abandons the
-    /// connection: it calls `disconnected` or `connect_failed`, and leaks the operation (see
-    /// [`wait`](Self::wait)).
+    /// A file operation cannot be cancelled. If a connection still waits for such an operation when
+    /// ten seconds have passed since the deadline, the endpoint abandons the connection: it calls
+    /// `disconnected`, and leaks the operation (see [`wait`](Self::wait)).
     pub fn shutdown(&self, timeout: Duration) {
         self.shared.begin_shutdown(timeout);
     }
@@ -530,10 +530,10 @@ impl<H: Handler> Endpoint<H> {
     ///
     /// There is one exception: after the connections are abandoned (see
     /// [`shutdown`](Self::shutdown)), `wait` does not wait for a file operation on a disk that
-    /// hangs (such as a file server that is gone), nor for a look-up that hangs. Such an operation
-    /// may never end. The endpoint leaks the memory and the file of such an operation, and the
-    /// thread that waits for it. The log reports these operations, and
-    /// [`operations_completed`](Stats::operations_completed) does not count them.
+    /// hangs (such as a file server that is gone). Such an operation may never end. The endpoint
+    /// leaks the memory and the file of such an operation, and the thread that waits for it. The
+    /// log reports these operations, and [`operations_completed`](Stats::operations_completed) does
+    /// not count them.
     ///
     /// # Errors
     ///

@@ -336,7 +336,9 @@ options! {
         /// 256 KiB of a file that Windows sends by itself, before any byte counts.
         pub stall_timeout_ms, with_stall_timeout_ms: u64 = 30_000, 1_u64 => DAY_MS;
         /// The time to establish an outgoing connection, including look-up and hello, in ms. After
-        /// this time the attempt has failed.
+        /// this time the attempt has failed, also if no name server answers. An endpoint looks up
+        /// at most 64 host names at a time; if none of these look-ups has ended for 5 seconds, a
+        /// further attempt fails at once, with a text that says so.
         pub connect_timeout_ms, with_connect_timeout_ms: u64 = 10_000, 1_u64 => DAY_MS;
         /// The time for a graceful close, in ms: for the queued output to leave and for the peer to
         /// end its side. After this time the connection is reset. It is also the time in which an

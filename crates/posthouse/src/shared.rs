@@ -33,7 +33,7 @@ use crate::transfers::walks::Walks;
 pub(crate) use strands::Strands;
 
 /// The grace period after the shutdown deadline before a connection that is blocked only on
-/// uncancellable operations (on files, and look-ups) is abandoned.
+/// uncancellable operations (on files) is abandoned.
 const ABANDON_GRACE: Duration = Duration::from_secs(10);
 
 /// The way in which connections receive.

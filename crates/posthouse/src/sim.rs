@@ -128,6 +128,25 @@ impl World {
         self.network.seed()
     }
 
+    /// Makes a host name resolve to these addresses. `localhost` resolves from the start.
+    ///
+    /// # Panics
+    ///
+    /// If there is no address.
+    pub fn name(&self, host: &str, addresses: &[IpAddr]) {
+        self.network.name(host, addresses);
+    }
+
+    /// Makes the look-ups of a host hang, as if no name server answered, until the name is resumed.
+    pub fn hang_name(&self, host: &str) {
+        self.network.hang_name(host);
+    }
+
+    /// Undoes [`hang_name`](Self::hang_name): the look-ups of the host end.
+    pub fn resume_name(&self, host: &str) {
+        self.network.resume_name(host);
+    }
+
     /// Starts an endpoint in this world. It can listen on every address that has no listener yet.
     ///
     /// # Errors

@@ -126,7 +126,7 @@ pub struct Stats {
     pub operations_submitted: u64,
     /// The number of completed operations. When no operation is in flight, it equals the number of
     /// submitted ones. After the end of the endpoint the difference is the number of leaked
-    /// operations: file operations on a disk that hangs, or look-ups.
+    /// operations: file operations on a disk that hangs.
     pub operations_completed: u64,
     /// The number of open sockets and listeners.
     pub sockets: usize,

@@ -199,9 +199,11 @@ impl LaneOps for IocpLane {
     fn submit(&mut self, tag: Tag, op: Op) {
         self.done.counters().submitted();
         let at_once = match op {
-            Op::Resolve(id) => {
-                self.services.resolver.look_up(tag, id, IocpCore::completion_injector(&self.core))
-            }
+            Op::Resolve(name) => self.services.resolver.look_up(
+                tag,
+                &name,
+                IocpCore::completion_injector(&self.core),
+            ),
             Op::File(op) => return self.start_file(tag, op),
             Op::Accept(socket)
             | Op::Connect(socket, _)
@@ -221,6 +223,13 @@ impl LaneOps for IocpLane {
 
     fn cancel(&mut self, socket: Socket, what: Cancel) {
         self.with(socket, |state, cx| state.cancel(what, cx));
+    }
+
+    fn cancel_look_up(&mut self, tag: Tag) {
+        if let Some(completion) = self.services.resolver.cancel(tag) {
+            self.done.put(completion);
+            self.core.queue.add(&mut self.done, None);
+        }
     }
 
     fn abandon(&mut self, _: Tag) {

@@ -423,6 +423,10 @@ impl SocketState {
             unreachable!("the system connects where a connect waits")
         };
         let result = result.and_then(|()| sys::now_connected(self.handle()));
+        let result = match self.error {
+            None => result.and_then(|()| self.check_ends()),
+            Some(_) => result,
+        };
         let error = match (result, self.error) {
             (Ok(()), None) => {
                 self.link.set_stage(Stage::Connected);

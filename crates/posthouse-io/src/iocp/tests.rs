@@ -13,12 +13,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use super::operation::{Ended, Operation, OperationKind};
+use super::socket::SocketState;
 use crate::address::Address;
 use crate::counters::Drained;
 use crate::error::{Error, Failure};
 use crate::file_op::{FileOp, FileOutcome};
 use crate::gather::{FileFault, FilePart, Gather, Segment};
 use crate::lane::Lane;
+use crate::native::socket_core::{Link, Stage};
 use crate::op::{Op, Outcome, ReceiveMode};
 use crate::options::{Layout, ListenOptions, Options, ReadMode};
 use crate::port::{Backend, CompletionPort};
@@ -85,6 +87,18 @@ impl TestFaults {
 /// Returns the operation of a refused call.
 pub(super) fn refused(operation: Box<Operation>, failure: Failure) -> Ended {
     Ended { operation, result: Err(Error::new(failure)) }
+}
+
+#[test]
+fn a_socket_that_is_connected_to_itself_is_refused() {
+    let socket = sys::connected_to_itself();
+    let local = sys::local_address(&socket).expect("it is bound");
+    assert_eq!(sys::peer_address(&socket), Some(local));
+    let mut state = SocketState::default();
+    state.link = Link::Open(Stage::Unconnected, socket);
+    assert_eq!(state.check_ends().expect_err("its ends are one").failure, Failure::Refused);
+    drop(state);
+    TcpListener::bind(local.socket_addr()).expect("the port is free");
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -17,7 +17,7 @@ use crate::native::native_lanes::NativeLanes;
 use crate::native::services::Services;
 use crate::native::threads::{Background, Notified};
 use crate::notify::Notify;
-use crate::options::{Layout, ListenOptions, Options};
+use crate::options::{LOOK_UP_TIMEOUT, Layout, ListenOptions, Options};
 #[cfg(target_os = "linux")]
 use crate::readiness::{self, Poller};
 use crate::sync::Arc;
@@ -101,9 +101,8 @@ impl NativePort {
         })
     }
 
-    #[expect(clippy::unused_self, reason = "the seam's signature: a simulated port has names")]
     pub(crate) fn look_up(&self, name: &Name) -> io::Result<Vec<Address>> {
-        super::resolver::addresses_of(name)
+        self.services.resolver.look_up_and_wait(name, LOOK_UP_TIMEOUT)
     }
 
     pub(crate) fn lanes(&self) -> usize {

@@ -166,6 +166,22 @@ impl<B: SocketParts> SocketCore<B> {
         self.link.handle().and_then(sys::local_address)
     }
 
+    /// Resets the new connection and reports it as refused if both of its ends are this socket. If
+    /// a connect to a local port finds no listener, and the system chooses that very port for this
+    /// end, TCP connects the socket to itself. The port could then not be bound by its server;
+    /// after a close without a reset it could not even be bound while the system remembers the
+    /// connection. The target is not compared, because a connect to `0.0.0.0` or `::` leads to this
+    /// machine, too.
+    pub(crate) fn check_ends(&self) -> Started {
+        let handle = self.handle();
+        let local = sys::local_address(handle);
+        if local.is_none() || local != sys::peer_address(handle) {
+            return Ok(());
+        }
+        sys::reset(handle);
+        Err(Error::new(Failure::Refused))
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         matches!(self.link.stage(), Some(Stage::Connected | Stage::HalfClosed))
     }

@@ -78,7 +78,7 @@ impl LaneOps for PinnedLane {
             Op::Resolve(name) => {
                 if let Some(completion) = self.services.resolver.look_up(
                     tag,
-                    name,
+                    &name,
                     LaneRemote::completion_injector(&self.remote),
                 ) {
                     self.done.put(completion);
@@ -114,6 +114,12 @@ impl LaneOps for PinnedLane {
 
     fn cancel(&mut self, socket: Socket, what: Cancel) {
         self.table.get(socket).cancel(what, &mut self.done);
+    }
+
+    fn cancel_look_up(&mut self, tag: Tag) {
+        if let Some(completion) = self.services.resolver.cancel(tag) {
+            self.done.put(completion);
+        }
     }
 
     fn shutdown(&mut self, socket: Socket) {

@@ -137,7 +137,7 @@ impl LaneOps for SharedLane {
             Op::Resolve(name) => {
                 if let Some(completion) = self.services.resolver.look_up(
                     tag,
-                    name,
+                    &name,
                     ReadinessCore::completion_injector(&self.core),
                 ) {
                     self.done.put(completion);
@@ -173,6 +173,13 @@ impl LaneOps for SharedLane {
 
     fn cancel(&mut self, socket: Socket, what: Cancel) {
         self.with_state(socket, |state, lane| state.cancel(what, lane.done));
+    }
+
+    fn cancel_look_up(&mut self, tag: Tag) {
+        if let Some(completion) = self.services.resolver.cancel(tag) {
+            self.done.put(completion);
+            self.core.queue.add(&mut self.done, None);
+        }
     }
 
     fn shutdown(&mut self, socket: Socket) {

@@ -125,7 +125,7 @@ impl SocketState {
         self.own.queued = false;
         if self.is_writable() {
             if let Input::Connect(tag) = self.input {
-                self.finish_connect(tag, done);
+                self.finish_connect(tag, sys::connected(self.handle()), done);
             } else if self.own.sendfile == Sendfile::None
                 && let Some(output) = self.output.take()
             {
@@ -239,31 +239,26 @@ impl SocketState {
         let (fd, state) = sys::connect(address)?;
         // The registration must follow the connect: epoll reports an unconnected socket as hung up.
         poller.add(&fd, socket.key())?;
+        self.link = Link::Open(Stage::Unconnected, fd);
         match state {
-            Connecting::Done => {
-                self.link = Link::Open(Stage::Connected, fd);
-                done.end(tag, Outcome::Connected);
-            }
-            Connecting::InProgress => {
-                self.link = Link::Open(Stage::Unconnected, fd);
-                self.input = Input::Connect(tag);
-            }
+            Connecting::Done => self.finish_connect(tag, Ok(()), done),
+            Connecting::InProgress => self.input = Input::Connect(tag),
         }
         Ok(())
     }
 
-    fn finish_connect(&mut self, tag: Tag, done: &mut CompletionQueue) {
+    fn finish_connect(&mut self, tag: Tag, result: Result<(), Errno>, done: &mut CompletionQueue) {
         self.input = Input::Nothing;
-        match sys::connected(self.handle()) {
+        match result.map_err(sys::error).and_then(|()| self.check_ends()) {
             Ok(()) => {
                 self.link.set_stage(Stage::Connected);
                 done.end(tag, Outcome::Connected);
             }
-            Err(errno) => {
+            Err(error) => {
                 // The failed handle would report to a receive that the peer has ended its stream.
                 self.link = Link::Unopened;
                 self.error = Some(sys::not_connected());
-                done.fail(tag, sys::error(errno));
+                done.fail(tag, error);
             }
         }
     }

@@ -96,9 +96,9 @@ impl World {
             Some(socketless) => socketless.abandoned = true,
             // Another worker has just taken its completion and is passing it to this one.
             None if port.layout == Layout::Shared => {}
-            None => self.bug(&format!(
-                "{tag:?} is abandoned, but is not a file operation or look-up in flight"
-            )),
+            None => {
+                self.bug(&format!("{tag:?} is abandoned, but is not a file operation in flight"))
+            }
         }
     }
 

@@ -254,6 +254,8 @@ pub struct FaultCounts {
     pub connect_fails: u64,
     /// The number of look-ups that failed by chance.
     pub lookup_fails: u64,
+    /// The number of look-ups that a hanging host held up.
+    pub lookup_hangs: u64,
     /// The number of reads of files that got less than there was.
     pub read_short: u64,
     /// The number of writes to files that took less than there was room for.
@@ -268,7 +270,7 @@ pub struct FaultCounts {
     pub disk_lost: u64,
     /// The number of times that a disk was made to hang.
     pub disk_hangs: u64,
-    /// The number of file operations and look-ups that a port abandoned.
+    /// The number of file operations that a port abandoned.
     pub abandoned: u64,
     /// The number of spurious wake-ups.
     pub wake_spurious: u64,
@@ -297,6 +299,7 @@ impl FaultCounts {
             + self.reset
             + self.connect_fails
             + self.lookup_fails
+            + self.lookup_hangs
             + self.read_short
             + self.write_short
             + self.disk_full

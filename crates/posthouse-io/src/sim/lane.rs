@@ -113,7 +113,7 @@ impl LaneOps for SimLane {
             }
             Op::Resolve(name) => {
                 let in_flight = world.launch(at, tag, None);
-                world.resolve(at, in_flight.into_tag(), name);
+                world.resolve(at, &in_flight, name);
             }
             Op::File(op) => {
                 let in_flight = world.launch(at, tag, None);
@@ -124,6 +124,10 @@ impl LaneOps for SimLane {
 
     fn cancel(&mut self, socket: Socket, what: Cancel) {
         self.enter().cancel(self.at, socket, what);
+    }
+
+    fn cancel_look_up(&mut self, tag: Tag) {
+        self.enter().cancel_look_up(self.at, tag);
     }
 
     fn abandon(&mut self, tag: Tag) {

@@ -13,6 +13,7 @@ use super::{LaneAddr, Nanos, nanos};
 use crate::address::{Address, Name};
 use crate::error::{Error, Failure};
 use crate::op::Outcome;
+use crate::options::MAX_LOOK_UPS;
 use crate::token::{Socket, Tag};
 
 /// The number of retries of a connection attempt that meets a full accept queue, before it times
@@ -24,6 +25,14 @@ const FIRST_SYN_RETRY: Duration = Duration::from_secs(1);
 /// The first port for connecting ends, and the first for listeners that request any port.
 const EPHEMERAL_FIRST: u16 = 32_768;
 const CHOSEN_FIRST: u16 = 20_000;
+
+/// A look-up that has not completed.
+#[derive(Debug)]
+pub(super) struct LookUp {
+    at: LaneAddr,
+    tag: Tag,
+    name: Name,
+}
 
 /// A bound listener.
 #[derive(Debug)]
@@ -197,14 +206,24 @@ impl World {
 
     /// Starts a connection attempt.
     pub(super) fn start_connecting(&mut self, socket: Socket, source: IpAddr, address: Address) {
-        let port = EPHEMERAL_FIRST + self.ephemeral;
-        self.ephemeral = (self.ephemeral + 1) % (u16::MAX - EPHEMERAL_FIRST);
+        let port = self.ephemeral_port(source);
         let Some(stream) = self.table.stream(socket) else { return };
         stream.phase = Phase::Connecting;
         stream.local = Some(Address::from(SocketAddr::new(source, port)));
         stream.remote = Some(address);
         let when = self.arrival();
         self.schedule(when, Event::Syn { from: socket, attempt: 0 });
+    }
+
+    /// Returns the next port for connecting ends that no listener of `source` has.
+    fn ephemeral_port(&mut self, source: IpAddr) -> u16 {
+        loop {
+            let port = EPHEMERAL_FIRST + self.ephemeral;
+            self.ephemeral = (self.ephemeral + 1) % (u16::MAX - EPHEMERAL_FIRST);
+            if self.listener_at(SocketAddr::new(source, port).into()).is_none() {
+                return port;
+            }
+        }
     }
 
     /// Handles the arrival of a connection attempt at the other side.
@@ -219,7 +238,8 @@ impl World {
         if self.blackholes.contains(&address) {
             return;
         }
-        let Some(socket) = self.listener_at(address) else {
+        // A listener may have come at the very port of the connecting end: both ends are the same.
+        let Some(socket) = self.listener_at(address).filter(|_| local != remote) else {
             return self.refuse(from, Failure::Refused);
         };
         if self.random.chance(self.faults.connect_fails_ppm) {
@@ -315,13 +335,58 @@ impl World {
 
     // ---- names ----
 
-    pub(super) fn resolve(&mut self, at: LaneAddr, tag: Tag, name: Name) {
-        let range = match name.as_address() {
-            Some(_) => &self.faults.completion_delay,
-            None => &self.faults.lookup_delay,
+    /// Begins a look-up. If the host hangs, the look-up occupies one of the threads of the port.
+    pub(super) fn resolve(&mut self, at: LaneAddr, in_flight: &InFlight, name: Name) {
+        let InFlight { tag, number } = *in_flight;
+        let is_address = name.as_address().is_some();
+        let host = (at.port, name.host.clone());
+        if !is_address && !self.hung_look_ups.contains(&host) {
+            let hanging = self.hung_look_ups.iter().filter(|(port, _)| *port == at.port).count();
+            if hanging >= MAX_LOOK_UPS {
+                return self.end_look_up(at, tag, failed(Failure::NamesHang), true);
+            }
+        }
+        let hangs = !is_address && self.hung_names.contains(&name.host);
+        let range = match is_address {
+            true => &self.faults.completion_delay,
+            false => &self.faults.lookup_delay,
         };
         let when = self.now + self.random.time(range);
-        self.schedule(when, Event::Resolved { at, tag, name });
+        self.look_ups.insert(number, LookUp { at, tag, name });
+        if hangs {
+            self.fault_counts.lookup_hangs += 1;
+            self.hung_look_ups.insert(host);
+        } else {
+            self.schedule(when, Event::Resolved { number, tag });
+        }
+    }
+
+    /// Ends a look-up that nobody awaits any more. If it has completed already, nothing happens.
+    pub(super) fn cancel_look_up(&mut self, at: LaneAddr, tag: Tag) {
+        let is_it = |look_up: &LookUp| look_up.tag == tag && look_up.at.port == at.port;
+        let found = self.look_ups.iter().find(|(_, look_up)| is_it(look_up));
+        if let Some(number) = found.map(|(number, _)| *number) {
+            self.look_ups.remove(&number);
+            self.end_look_up(at, tag, failed(Failure::Cancelled), true);
+        }
+    }
+
+    /// Lets the hanging look-ups of a host end.
+    pub(super) fn resume_name(&mut self, host: &str) {
+        self.hung_names.remove(host);
+        self.hung_look_ups.retain(|(_, hung)| **hung != *host);
+        let of_host = |(_, look_up): &(&u64, &LookUp)| *look_up.name.host == *host;
+        let waiting: Vec<_> = self
+            .look_ups
+            .iter()
+            .filter(of_host)
+            .map(|(number, look_up)| (*number, look_up.tag))
+            .collect();
+        for (number, tag) in waiting {
+            // A look-up that began before the host hung has an event already: the first one counts.
+            let when = self.now + self.random.time(&self.faults.lookup_delay);
+            self.schedule(when, Event::Resolved { number, tag });
+        }
     }
 
     /// Returns the addresses of a known name.
@@ -330,16 +395,31 @@ impl World {
         Some(self.names.get(&name.host)?.iter().map(address).collect())
     }
 
-    pub(super) fn resolved(&mut self, at: LaneAddr, tag: Tag, name: &Name) {
+    pub(super) fn resolved(&mut self, number: u64) {
+        let Some(LookUp { at, tag, name }) = self.look_ups.remove(&number) else { return };
         let outcome = match (name.as_address(), self.names.get(&name.host)) {
             (Some(address), _) => Outcome::Resolved(vec![address]),
             (None, Some(_)) if self.random.chance(self.faults.lookup_fails_ppm) => {
                 self.fault_counts.lookup_fails += 1;
-                Outcome::Failed(Error::new(Failure::NameNotFound))
+                failed(Failure::NameNotFound)
             }
-            (None, Some(_)) => Outcome::Resolved(self.addresses_of(name).unwrap_or_default()),
-            (None, None) => Outcome::Failed(Error::new(Failure::NameNotFound)),
+            (None, Some(_)) => Outcome::Resolved(self.addresses_of(&name).unwrap_or_default()),
+            (None, None) => failed(Failure::NameNotFound),
         };
-        self.complete(at, Queued::new(None, tag, OpKind::Resolve, false, outcome), false);
+        self.end_look_up(at, tag, outcome, false);
     }
+
+    fn end_look_up(&mut self, at: LaneAddr, tag: Tag, outcome: Outcome, at_once: bool) {
+        self.complete(at, Queued::new(None, tag, OpKind::Resolve, false, outcome), at_once);
+    }
+
+    /// Forgets the look-ups of a port that is dropped.
+    pub(super) fn forget_look_ups(&mut self, port: usize) {
+        self.look_ups.retain(|_, look_up| look_up.at.port != port);
+        self.hung_look_ups.retain(|(of, _)| *of != port);
+    }
+}
+
+fn failed(failure: Failure) -> Outcome {
+    Outcome::Failed(Error::new(failure))
 }

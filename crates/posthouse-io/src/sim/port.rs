@@ -14,6 +14,7 @@ use super::{LaneAddr, Nanos, Network, NewStream, duration};
 use crate::address::{Address, Name};
 use crate::buffer::{BufferPool, LanePool};
 use crate::counters::{Counters, Drained};
+use crate::error::look_up_timed_out;
 use crate::handle::Listener;
 use crate::lane::IoStep;
 use crate::notify::Notify;
@@ -175,8 +176,13 @@ impl SimPort {
     }
 
     pub(crate) fn look_up(&self, name: &Name) -> io::Result<Vec<Address>> {
+        let world = self.network.lock();
+        if name.as_address().is_none() && world.hung_names.contains(&name.host) {
+            // The caller may be the thread that moves time.
+            return Err(look_up_timed_out());
+        }
         let not_found = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        self.network.lock().addresses_of(name).ok_or_else(not_found)
+        world.addresses_of(name).ok_or_else(not_found)
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "the common signature: threads can fail to start")]
@@ -271,6 +277,7 @@ impl Drop for SimPort {
             let text = format!("a port is dropped with {awaited} operations in flight");
             world.bug(&text);
         }
+        world.forget_look_ups(self.number);
         // The system closes forgotten sockets together with the port.
         for socket in world.table.of_port(self.number) {
             world.close_unowned(socket);

@@ -6,13 +6,14 @@ use std::net::IpAddr;
 
 use super::disk::{PendingFileOp, Volume};
 use super::faults::{FaultCounts, Faults};
+use super::listener::LookUp;
 use super::log::{Log, Note};
 use super::port::PortState;
 use super::random::Random;
 use super::table::Table;
 use super::worker::Worker;
 use super::{LaneAddr, Nanos, duration};
-use crate::address::{Address, Name};
+use crate::address::Address;
 use crate::error::Failure;
 use crate::op::Cancel;
 use crate::token::{Socket, Tag};
@@ -43,6 +44,12 @@ pub(super) struct World {
     pub(super) listening: BTreeMap<(IpAddr, u16), Socket>,
     pub(super) blackholes: BTreeSet<Address>,
     pub(super) names: BTreeMap<Box<str>, Vec<IpAddr>>,
+    /// The hosts whose look-ups hang.
+    pub(super) hung_names: BTreeSet<Box<str>>,
+    /// The look-ups that hang, by port and host: each occupies a thread of its port.
+    pub(super) hung_look_ups: BTreeSet<(usize, Box<str>)>,
+    /// The look-ups that have not completed, by the number of their operation.
+    pub(super) look_ups: BTreeMap<u64, LookUp>,
     /// Counters for the ports of connecting ends, and for those chosen for listeners.
     pub(super) ephemeral: u16,
     pub(super) chosen: u16,
@@ -106,10 +113,10 @@ pub(super) enum Event {
         socket: Socket,
         tag: Tag,
     },
+    /// The system has the answer for a look-up, which may have been cancelled.
     Resolved {
-        at: LaneAddr,
+        number: u64,
         tag: Tag,
-        name: Name,
     },
     Wake {
         worker: usize,
@@ -202,6 +209,9 @@ impl World {
             listening: BTreeMap::new(),
             blackholes: BTreeSet::new(),
             names: BTreeMap::from([("localhost".into(), vec![localhost])]),
+            hung_names: BTreeSet::new(),
+            hung_look_ups: BTreeSet::new(),
+            look_ups: BTreeMap::new(),
             ephemeral: 0,
             chosen: 0,
             bug: None,
@@ -309,7 +319,7 @@ impl World {
             Event::AcceptReady { listener } => self.accept_ready(listener, false),
             Event::Cancel { socket, what, before } => self.cancel_now(socket, what, before),
             Event::Closed { at, socket, tag } => self.closed(at, socket, tag, false),
-            Event::Resolved { at, tag, name } => self.resolved(at, tag, &name),
+            Event::Resolved { number, .. } => self.resolved(number),
             Event::Wake { worker } => self.wake_worker_now(worker),
             Event::File(work) => self.work(*work),
             Event::Look { to } => {

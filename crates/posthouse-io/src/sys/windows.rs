@@ -273,6 +273,12 @@ pub(crate) fn shutdown_write(socket: &OwnedSocket) {
     unsafe { net::shutdown(raw(socket), net::SD_SEND) };
 }
 
+/// Resets the connection, at the latest when the socket is closed: this system has no call that
+/// resets an open socket.
+pub(crate) fn reset(socket: &OwnedSocket) {
+    reset_at_close(socket);
+}
+
 /// Makes closing the socket reset the connection and discard unsent bytes.
 pub(crate) fn reset_at_close(socket: &OwnedSocket) {
     let linger = net::LINGER { l_onoff: 1, l_linger: 0 };
@@ -416,6 +422,19 @@ pub(crate) fn is_server() -> bool {
         let is_workstation = VerifyVersionInfoW(&raw mut wanted, VER_PRODUCT_TYPE, mask) != 0;
         !is_workstation && GetLastError() == ERROR_OLD_WIN_VERSION
     }
+}
+
+/// Returns a socket that is connected to itself.
+#[cfg(test)]
+pub(crate) fn connected_to_itself() -> OwnedSocket {
+    let ip = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    let socket = stream_socket(ip).expect("a socket");
+    bind(&socket, SocketAddr::new(ip, 0)).expect("any port");
+    let address = RawAddress::of(local_address(&socket).expect("it is bound").socket_addr());
+    // SAFETY: the call reads the address, which lives longer.
+    check(unsafe { net::connect(raw(&socket), address.start(), address.len()) })
+        .expect("both ends connect at once");
+    socket
 }
 
 #[cfg(test)]

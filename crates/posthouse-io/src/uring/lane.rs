@@ -81,7 +81,7 @@ impl LaneOps for UringLane {
             Op::Resolve(name) => {
                 if let Some(completion) = self.services.resolver.look_up(
                     tag,
-                    name,
+                    &name,
                     LaneRemote::completion_injector(&self.remote),
                 ) {
                     self.done.put(completion);
@@ -103,6 +103,12 @@ impl LaneOps for UringLane {
 
     fn cancel(&mut self, socket: Socket, what: Cancel) {
         self.with(socket, |state, cx| state.cancel(what, cx));
+    }
+
+    fn cancel_look_up(&mut self, tag: Tag) {
+        if let Some(completion) = self.services.resolver.cancel(tag) {
+            self.done.put(completion);
+        }
     }
 
     fn abandon(&mut self, tag: Tag) {

@@ -413,19 +413,24 @@ impl SocketState {
         let Input::Connect(connect) = std::mem::take(&mut self.input) else {
             unreachable!("the kernel connects where a connect waits")
         };
-        let error = match (completed.result, self.error) {
-            (Ok(_), None) => {
+        let result = completed.result.map_err(failure);
+        let result = match self.error {
+            None => result.and_then(|_| self.check_ends()),
+            Some(_) => result.map(drop),
+        };
+        let error = match (result, self.error) {
+            (Ok(()), None) => {
                 self.link.set_stage(Stage::Connected);
                 return cx.done.end(connect.tag, Outcome::Connected);
             }
             (result, Some(error)) => {
                 // The socket was reset while it connected.
-                if let (Ok(_), Some(fd)) = (result, self.link.handle()) {
+                if let (Ok(()), Some(fd)) = (result, self.link.handle()) {
                     sys::reset(fd);
                 }
                 error
             }
-            (Err(errno), None) => failure(errno),
+            (Err(error), None) => error,
         };
         self.error.get_or_insert(sys::not_connected());
         cx.done.fail(connect.tag, error);

@@ -7,10 +7,11 @@ use posthouse_io::{
     Address, Backend, CompletionPort, Failure, LaneId, ListenOptions, Op, Options, Outcome,
     ReceiveMode, Tag, Turn,
 };
-use rustix::net::SendFlags;
+use rustix::net::{AddressFamily, SendFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::harness::{End, Harness, Listening, PATIENCE};
+use crate::namespace::{has_ip, ip, is_inside};
 use crate::own_process::in_own_process;
 use crate::real::{ALL, on_all};
 use posthouse_process::{Holdings, opened, ring_mappings};
@@ -165,6 +166,42 @@ fn an_idle_connection_holds_no_buffer() {
         assert_eq!(harness.failure(stream), Failure::Cancelled);
         harness.close_all([near, far]);
     });
+}
+
+#[test]
+fn a_connect_that_meets_itself_is_refused_and_leaves_the_port() {
+    const TEST: &str = "linux::a_connect_that_meets_itself_is_refused_and_leaves_the_port";
+    const PORT: u16 = 40_000;
+    if !is_inside(TEST, &["--net"], has_ip) {
+        return;
+    }
+    ip(&["link", "set", "lo", "up"]);
+    // The system has one port to choose for the connecting end, and it is the target's.
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", format!("{PORT} {PORT}"))
+        .expect("the range is set");
+    on_all(|harness| {
+        for host in ["127.0.0.1", "0.0.0.0", "[::1]", "[::]"] {
+            let target: Address = format!("{host}:{PORT}").parse().expect("an address");
+            let (end, connect) = harness.connect(harness.lane(1), target);
+            assert_eq!(harness.failure(connect), Failure::Refused, "{host}");
+            // The server gets its port although the socket is still open.
+            bind_alone(target);
+            let receive = harness.receive(end, ReceiveMode::Once);
+            assert_eq!(harness.failure(receive), Failure::NotConnected, "{host}");
+            let send = harness.send(end, b"to itself");
+            assert_eq!(harness.failure(send), Failure::NotConnected, "{host}");
+            harness.close(end);
+            bind_alone(target);
+        }
+    });
+}
+
+/// Binds an address that no other socket, connected or remembered, may have.
+fn bind_alone(address: Address) {
+    let address = address.socket_addr();
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket(family, SocketType::STREAM, None).expect("a socket");
+    rustix::net::bind(&socket, &address).expect("nobody has the port");
 }
 
 #[test]

@@ -50,3 +50,26 @@ pub fn many_look_ups_at_once_all_end(harness: &Harness) {
         assert!(matches!(harness.outcome(tag), Outcome::Resolved(_)));
     }
 }
+
+pub fn a_cancelled_look_up_ends_once(harness: &Harness) {
+    for n in 0..20 {
+        let lane = harness.lane(n);
+        let driver = harness.driver.clone();
+        let [cancelled, other] = harness.on(lane, move |lane| {
+            let tags = [(); 2].map(|()| {
+                let name = Name { host: "localhost".into(), port: 1 };
+                driver.submit(lane, Op::Resolve(name))
+            });
+            lane.cancel_look_up(tags[0]);
+            tags
+        });
+        match harness.outcome(cancelled) {
+            Outcome::Resolved(_) => {}
+            Outcome::Failed(error) => assert_eq!(error.failure, Failure::Cancelled),
+            other => panic!("addresses or cancelled, not {other:?}"),
+        }
+        assert!(matches!(harness.outcome(other), Outcome::Resolved(_)));
+        // The look-up is not in flight any more, so this does nothing.
+        harness.on(lane, move |lane| lane.cancel_look_up(cancelled));
+    }
+}

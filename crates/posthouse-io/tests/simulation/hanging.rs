@@ -2,8 +2,8 @@
 
 use posthouse_io::sim::{Faults, Network};
 use posthouse_io::{
-    Cancel, Failure, FileOp, FilePart, Gather, LaneId, Layout, Name, Op, Outcome, ReceiveMode,
-    Segment, Tag, Turn,
+    Cancel, Failure, FileOp, FilePart, Gather, LaneId, Layout, Op, Outcome, ReceiveMode, Segment,
+    Tag, Turn,
 };
 
 use crate::checkers::assert_says;
@@ -106,9 +106,10 @@ fn a_lane_that_is_there_takes_the_late_end_of_what_was_given_up() {
 fn a_late_end_that_the_last_worker_leaves_behind_is_no_lost_completion() {
     let network = Network::with(7, Faults::none());
     let port = crate::fixture::open(&network, Layout::Pinned, 1);
-    let step = |lane: &mut posthouse_io::Lane| {
-        let name = Name { host: "10.0.0.9".into(), port: 1 };
-        lane.submit(Tag(1), Op::Resolve(name));
+    let directory = network.disk("disk").directory();
+    let mut usage = Some(Box::new(FileOp::Usage { directory }));
+    let step = move |lane: &mut posthouse_io::Lane| {
+        lane.submit(Tag(1), Op::File(usage.take().expect("the step runs once")));
         lane.abandon(Tag(1));
         Turn::Done
     };
@@ -119,7 +120,7 @@ fn a_late_end_that_the_last_worker_leaves_behind_is_no_lost_completion() {
 
 #[test]
 fn giving_up_what_is_not_in_flight_or_has_a_socket_is_a_bug() {
-    let wrong = "is abandoned, but is not a file operation or look-up in flight";
+    let wrong = "is abandoned, but is not a file operation in flight";
     let desk_one = disk_fixture();
     assert_says(|| give_up(&desk_one.fixture, Tag(99)), wrong);
     let fixture = Fixture::new(&Network::with(7, Faults::none()));

@@ -1,10 +1,10 @@
 //! The simulated network: its hosts, addresses and names, and its accept queues.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use posthouse_io::sim::{Faults, Network};
-use posthouse_io::{Address, Cancel, Failure, Lane, Layout, ListenOptions, Op, Outcome};
+use posthouse_io::{Address, Cancel, Failure, Lane, Layout, ListenOptions, Op, Outcome, Tag};
 
 use crate::fixture::Fixture;
 
@@ -32,6 +32,35 @@ fn nobody_listening_is_a_refusal_and_a_black_hole_is_silence() {
     fixture.on_lane(move |lane| lane.cancel(other, Cancel::Everything));
     assert_eq!(failure(&fixture.outcome(connect)), Some(Failure::Cancelled));
     fixture.close(&[socket, other]);
+    fixture.end_clean();
+}
+
+fn local(port: u16) -> Address {
+    SocketAddr::from(([127, 0, 0, 1], port)).into()
+}
+
+#[test]
+fn the_ends_of_a_connection_differ() {
+    let fixture = Fixture::new(&quiet(1));
+    // The first two ports that connecting ends get.
+    let [first, second] = [32_768, 32_769].map(local);
+    let sockets = [(); 2].map(|()| fixture.on_lane(Lane::socket));
+    let (listener, _) = fixture.listen(&first.to_string());
+    let connected = fixture.perform(Op::Connect(sockets[0], first));
+    assert!(matches!(connected, Outcome::Connected), "{connected:?}");
+    let near = fixture.on_lane(move |lane| lane.local_address(sockets[0]));
+    assert_eq!(near, Some(second));
+    // A listener comes at the port of the connecting end while the connect is on its way.
+    let third = local(32_770);
+    let port = fixture.port.clone();
+    let other = sockets[1];
+    let late = fixture.on_lane(move |lane| {
+        lane.submit(Tag(77), Op::Connect(other, third));
+        port.listen(third, ListenOptions::default()).expect("nobody listens there")
+    });
+    assert_eq!(failure(&fixture.outcome(Tag(77))), Some(Failure::Refused));
+    drop(late);
+    fixture.close(&[sockets[0], other, listener]);
     fixture.end_clean();
 }
 
@@ -147,6 +176,24 @@ fn names_resolve_as_they_are_given() {
     let Outcome::Resolved(found) = look_up("10.9.9.9:90") else { panic!("resolved") };
     assert_eq!(found[0].to_string(), "10.9.9.9:90");
     assert_eq!(failure(&look_up("example.com:90")), Some(Failure::NameNotFound));
+}
+
+#[test]
+fn a_look_up_that_hangs_is_cancelled_and_leaves_nothing() {
+    let network = quiet(1);
+    let name = |text: &str| text.parse::<posthouse_io::Name>().unwrap();
+    network.hang_name("localhost");
+    let fixture = Fixture::new(&network);
+    let one = fixture.submit(Op::Resolve(name("localhost:1")));
+    let other = fixture.submit(Op::Resolve(name("localhost:2")));
+    assert!(fixture.completion().is_none(), "no name server answers");
+    fixture.on_lane(move |lane| lane.cancel_look_up(one));
+    assert_eq!(failure(&fixture.outcome(one)), Some(Failure::Cancelled));
+    network.resume_name("localhost");
+    assert!(matches!(fixture.outcome(other), Outcome::Resolved(_)));
+    fixture.on_lane(move |lane| lane.cancel_look_up(other));
+    assert!(fixture.completion().is_none());
+    fixture.end_clean();
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! The end of a connection that is blocked on an operation of the system: on a disk that hangs, or
-//! on a look-up that does not return.
+//! The end of a connection that is blocked on operations on a disk that hangs.
 //!
 //! These operations cannot be cancelled. In a shutdown they get a grace period after the deadline;
 //! then the connection ends without them. They keep the memory and the files that they own, which
@@ -33,17 +32,13 @@ impl Strand {
             return false;
         }
         let (files, example) = self.busy_transfers();
-        let files = files.into_iter().map(|sequence| (Operation::File, sequence.pack()));
-        let look_ups = (0..self.in_flight.look_ups).map(|_| (Operation::Resolve, 0));
-        let stuck: Vec<_> = files.chain(look_ups).collect();
-        if usize::from(self.in_flight.all) != stuck.len() {
+        let Some(example) = example.filter(|_| usize::from(self.in_flight) == files.len()) else {
             return false; // the others have been cancelled, and will complete
+        };
+        for sequence in files {
+            cx.lane.abandon(pack(self.id, Operation::File, sequence.pack()));
         }
-        for (operation, sequence) in stuck {
-            cx.lane.abandon(pack(self.id, operation, sequence));
-        }
-        self.abandoned = std::mem::take(&mut self.in_flight).all;
-        let example = example.unwrap_or_else(|| "looking up a host name".to_owned());
+        self.abandoned = std::mem::take(&mut self.in_flight);
         self.log_abandoned(cx, &Abandoned { operations: self.abandoned, example });
         self.abandon_transfers(cx);
         true
@@ -63,8 +58,7 @@ impl Strand {
     /// Takes the late completion of an abandoned operation, which has no effect. Returns whether
     /// the completion was one.
     pub(super) fn take_abandoned(&mut self, operation: Operation) -> bool {
-        let is_one =
-            matches!(operation, Operation::File | Operation::Resolve) && self.abandoned > 0;
+        let is_one = operation == Operation::File && self.abandoned > 0;
         self.abandoned -= u16::from(is_one);
         is_one
     }

@@ -10,7 +10,7 @@ use crate::close::{Close, How};
 use crate::contained::contain;
 use crate::disconnect::{DisconnectKind, DisconnectReason, Fault};
 use crate::error::RequestError;
-use crate::id::Operation;
+use crate::id::{Operation, pack};
 use crate::shared::Shared;
 use crate::target::ConnectFailure;
 
@@ -113,6 +113,11 @@ impl Strand {
     fn abort(&mut self, cx: &mut Context<'_>, reason: DisconnectReason) {
         let phase = std::mem::replace(&mut self.phase, Phase::Gone);
         let is_up = self.stats.is_some();
+        if let Phase::Connecting(connecting) = &phase
+            && connecting.is_resolving()
+        {
+            cx.lane.cancel_look_up(pack(self.id, Operation::Resolve, 0));
+        }
         let (sockets, farewell) = match phase {
             Phase::Draining(ending) | Phase::Lingering(ending) => {
                 (vec![ending.socket], *ending.farewell)
@@ -140,7 +145,7 @@ impl Strand {
     }
 
     fn await_in_flight(&mut self, cx: &mut Context<'_>, sockets: Vec<Socket>, farewell: Farewell) {
-        for socket in sockets.iter().filter(|_| self.in_flight.all > 0) {
+        for socket in sockets.iter().filter(|_| self.in_flight > 0) {
             cx.lane.cancel(*socket, Cancel::Everything);
         }
         self.phase = Phase::Joining(Box::new(Joining { sockets, farewell }));
@@ -148,7 +153,7 @@ impl Strand {
 
     fn close_when_joined(&mut self, cx: &mut Context<'_>) {
         let joined = matches!(self.phase, Phase::Joining(_))
-            && (self.in_flight.all == 0 || self.abandon_if_due(cx));
+            && (self.in_flight == 0 || self.abandon_if_due(cx));
         if !joined {
             return;
         }
@@ -165,7 +170,7 @@ impl Strand {
 
     /// Ends the connection if its last socket is closed.
     pub(super) fn finish_when_closed(&mut self, cx: &mut Context<'_>) {
-        if self.in_flight.all > 0 || !matches!(self.phase, Phase::Closing(_)) {
+        if self.in_flight > 0 || !matches!(self.phase, Phase::Closing(_)) {
             return;
         }
         if let Phase::Closing(farewell) = std::mem::replace(&mut self.phase, Phase::Gone) {

@@ -45,13 +45,11 @@ impl Strand {
         if let Some(address) = name.as_address() {
             self.try_addresses(cx, vec![address]);
         } else {
-            self.in_flight.look_ups += 1;
             self.submit(cx, Operation::Resolve, 0, Op::Resolve(name));
         }
     }
 
     pub(super) fn on_resolved(&mut self, cx: &mut Context<'_>, outcome: IoOutcome) {
-        self.in_flight.look_ups -= 1;
         let Phase::Connecting(connecting) = &mut self.phase else { return }; // closed meanwhile
         match outcome {
             IoOutcome::Resolved(addresses) => self.try_addresses(cx, addresses),

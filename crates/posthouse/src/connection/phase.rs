@@ -48,7 +48,7 @@ pub(crate) struct Connecting {
 /// The stage of an outgoing connection.
 #[derive(Debug)]
 pub(crate) enum ConnectStage {
-    /// The look-up is in flight.
+    /// The look-up is in flight. It can be cancelled, and completes at once then.
     Resolving,
     /// Attempts are in flight.
     Trying {

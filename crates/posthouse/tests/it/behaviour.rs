@@ -8,6 +8,7 @@ mod heartbeats;
 mod keys;
 mod listening;
 mod messages;
+mod names;
 mod paused;
 mod records;
 mod requests;

@@ -19,6 +19,7 @@ mod harness;
 #[path = "../../../posthouse-io/tests/shared/log.rs"]
 mod log;
 #[cfg(target_os = "linux")]
+#[path = "../../../posthouse-io/tests/contract/namespace.rs"]
 mod namespace;
 #[cfg(target_os = "linux")]
 #[path = "../../../posthouse-io/tests/contract/own_process.rs"]

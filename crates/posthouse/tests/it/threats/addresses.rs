@@ -6,6 +6,8 @@ use posthouse::{Address, Listener};
 
 use crate::harness::{has_ipv6, in_simulation, on_real_sockets};
 use crate::log;
+#[cfg(target_os = "linux")]
+use crate::namespace::{has_ip, ip, is_inside};
 use crate::probe::Probe;
 use crate::raw::{Raw, frame};
 
@@ -108,14 +110,9 @@ fn accepted_from(harness: &crate::harness::Harness<'_>, hosts: &[String]) -> u64
 fn a_real_host_with_an_ipv6_prefix_is_one_address_for_the_limit() {
     const TEST: &str =
         "threats::addresses::a_real_host_with_an_ipv6_prefix_is_one_address_for_the_limit";
-    let has_ip = || std::process::Command::new("ip").arg("-V").output().is_ok();
-    if !crate::namespace::is_inside(TEST, &["--net"], has_ip) {
+    if !is_inside(TEST, &["--net"], has_ip) {
         return;
     }
-    let ip = |words: &[&str]| {
-        let status = std::process::Command::new("ip").args(words).status().expect("ip runs");
-        assert!(status.success(), "{words:?}");
-    };
     let add = |address: &str| ip(&["addr", "add", address, "dev", "lo"]);
     ip(&["link", "set", "lo", "up"]);
     let one: Vec<String> = (1..=20).map(|n| format!("[2001:db8:0:1::{n:x}]")).collect();

@@ -7,6 +7,17 @@ use crate::harness::not_tested;
 /// Set in a process that has namespaces of its own.
 const MARK: &str = "POSTHOUSE_TEST_NAMESPACE";
 
+/// Returns whether this machine has the tool that configures networks.
+pub fn has_ip() -> bool {
+    Command::new("ip").arg("-V").output().is_ok()
+}
+
+/// Configures the network of the namespace.
+pub fn ip(words: &[&str]) {
+    let status = Command::new("ip").args(words).status().expect("ip runs");
+    assert!(status.success(), "{words:?}");
+}
+
 /// Runs the rest of the test of this name (its whole path) in a process that is root in namespaces
 /// of its own, of these kinds. Returns whether this process is the one. If no process can be, or
 /// `is_possible` is false, the test is skipped, or fails if the environment has
