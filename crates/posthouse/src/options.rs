@@ -453,31 +453,26 @@ impl EndpointOptions {
     pub(crate) fn max_open_files_of(&self, max_descriptors: Option<u64>) -> usize {
         /// The most files that are useful to have open.
         const MOST: u64 = 65_536;
-
-        if self.max_open_files > 0 {
-            return self.max_open_files.max(2);
-        }
-        let Some(max) = max_descriptors else { return 16_384 };
-        // With a limit that is too low for the connections, files get a part of it.
-        let files = max.saturating_sub(self.other_descriptors()).max(max / 4).clamp(2, MOST);
-        files as usize
-    }
-
-    /// Returns the maximum number of descriptors of the endpoint, without those of transfers.
-    fn other_descriptors(&self) -> u64 {
         /// The descriptors of the listeners, of the log, and of operations on directories.
         const RESERVED: u64 = 256;
         /// The descriptors of a worker.
         const OF_A_WORKER: u64 = 8;
 
+        if self.max_open_files > 0 {
+            return self.max_open_files.max(2);
+        }
+        let Some(max) = max_descriptors else { return 16_384 };
         let connections = self.max_connections + self.admission_bounds().max_evicted();
-        number(connections) + RESERVED + OF_A_WORKER * number(self.io_workers_here())
+        let others = number(connections) + RESERVED + OF_A_WORKER * number(self.io_workers_here());
+        // With a limit that is too low for the connections, files get a part of it.
+        let files = max.saturating_sub(others).max(max / 4).clamp(2, MOST);
+        files as usize
     }
 
-    /// Returns the number of descriptors that the limits of the options permit; 0 for
+    /// Returns the number of descriptors that the limits of connections and files permit; 0 for
     /// `max_open_files` adds none, because that limit adapts to the process.
     pub(crate) fn permitted_descriptors(&self) -> u64 {
-        self.other_descriptors() + number(self.max_open_files)
+        number(self.max_connections) + number(self.max_open_files)
     }
 
     /// Returns the number of I/O workers on this machine.
