@@ -177,6 +177,16 @@ impl Connection {
         }
     }
 
+    /// Closes the connection of a peer that sends a frame too slowly, in small pieces. Each of them
+    /// may pause the reading before a deadline is handled, so the time is checked with each.
+    pub(super) fn check_pieces(&mut self, cx: &mut Context<'_>) {
+        let limits = Self::frame_rate_limits(self.strand.config.options.frame_timeout_ms);
+        let frame_rate = self.input.frame_rate.as_ref();
+        if let Some(Err(violation)) = frame_rate.map(|rate| rate.check(cx.now, &limits)) {
+            self.strand.on_violation(cx, &violation);
+        }
+    }
+
     /// Closes the connection of a peer that takes its queued output too slowly.
     fn check_stall(&mut self, cx: &mut Context<'_>) {
         let strand = &mut self.strand;

@@ -185,6 +185,7 @@ impl Connection {
                         self.input.frame_rate.get_or_insert_with(begun).progress(used);
                         if bytes.len() < SMALL_PIECE_BYTES && !is_first {
                             strand.count_small_piece(cx);
+                            self.check_pieces(cx);
                         }
                     }
                     if chunk.is_empty() {

@@ -101,7 +101,7 @@ fn an_accepted_peer_that_does_not_read_is_not_read_from_until_it_does() {
         let mut raw = harness.dial(&server);
         raw.stop_reading();
         // The messages exceed all buffers between the two ends by far.
-        let messages = if harness.is_real() { 1_500 } else { 150 };
+        let messages = if harness.is_real() { 1_500 } else { 250 };
         let question = if harness.is_real() { 20_000 } else { 5_000 };
         for _ in 0..messages {
             raw.send(&frame(0, &vec![1; question]));
