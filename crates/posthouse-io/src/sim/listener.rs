@@ -243,6 +243,7 @@ impl World {
         if let Some(listener) = self.table.listener(socket) {
             listener.queue.push_back(end);
         }
+        self.wake_scripts(socket);
         let when = self.arrival_in_order(from);
         if let Some(stream) = self.table.stream(from) {
             stream.peer = Some(end);
@@ -277,7 +278,10 @@ impl World {
                 let queued = Queued::new(Some(to), tag, OpKind::Connect, false, Outcome::Connected);
                 self.complete(at, queued, false);
             }
-            _ => self.script_sends(to),
+            _ => {
+                self.script_sends(to);
+                self.wake_scripts(to);
+            }
         }
     }
 
@@ -292,6 +296,7 @@ impl World {
         {
             self.fail(at, to, in_flight, OpKind::Connect, failure, false);
         }
+        self.wake_scripts(to);
     }
 
     // ---- releasing ----

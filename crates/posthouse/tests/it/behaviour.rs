@@ -12,3 +12,4 @@ mod paused;
 mod records;
 mod requests;
 mod responders;
+mod worlds;
