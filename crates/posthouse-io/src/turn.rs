@@ -1,7 +1,7 @@
 //! Workers: the port owns the loop and calls a worker's step.
 
 use std::cell::Cell;
-use std::thread::ThreadId;
+pub use std::thread::ThreadId;
 use std::time::Duration;
 
 /// The result of a step, which tells the port when to call it next.

@@ -1,6 +1,7 @@
 //! The behaviour of an endpoint.
 
 mod admission;
+mod clients;
 mod connecting;
 mod framings;
 mod handlers;
