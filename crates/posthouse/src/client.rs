@@ -318,10 +318,7 @@ impl Client {
         let close_timeout = Duration::from_millis(target.options.close_timeout_ms);
         let stall_timeout = Duration::from_millis(target.options.stall_timeout_ms);
         let transfer_timeout = Duration::from_millis(target.options.transfer_timeout_ms);
-        let peer = endpoint.connect(target, ()).map_err(|error| {
-            end(&endpoint);
-            error
-        })?;
+        let peer = endpoint.connect(target, ()).inspect_err(|_| end(&endpoint))?;
         let client = Self { endpoint, peer, close_timeout, stall_timeout, transfer_timeout, queue };
         // A connection that was established and has ended since is a success: the messages that
         // arrived before the end can be received.
@@ -439,7 +436,7 @@ impl Client {
                 paused_since = Some((queue.taken, now));
                 return None;
             }
-            (queue.has_no_receiver() || now - since >= self.stall_timeout)
+            (queue.has_no_receiver() || now.saturating_sub(since) >= self.stall_timeout)
                 .then_some(Err(ClientError::ReceiveQueueFull))
         };
         loop {

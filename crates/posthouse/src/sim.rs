@@ -128,8 +128,7 @@ impl World {
     /// Makes a world with [`Faults::typical`].
     pub fn new(seed: u64) -> Self {
         let network = Network::new(seed);
-        let _scripts = Arc::new(ScriptsGuard::new(&network));
-        Self { network, _scripts }
+        Self { _scripts: Arc::new(ScriptsGuard::new(&network)), network }
     }
 
     /// Returns the seed.

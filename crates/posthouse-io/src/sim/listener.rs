@@ -273,16 +273,12 @@ impl World {
         }
         stream.phase = Phase::Open;
         let connect = stream.connect.take();
-        match (self.table.lane(to), connect) {
-            (Some(at), Some(InFlight { tag, .. })) => {
-                let queued = Queued::new(Some(to), tag, OpKind::Connect, false, Outcome::Connected);
-                self.complete(at, queued, false);
-            }
-            _ => {
-                self.script_sends(to);
-                self.wake_scripts(to);
-            }
+        if let (Some(at), Some(InFlight { tag, .. })) = (self.table.lane(to), connect) {
+            let queued = Queued::new(Some(to), tag, OpKind::Connect, false, Outcome::Connected);
+            return self.complete(at, queued, false);
         }
+        self.script_sends(to);
+        self.wake_scripts(to);
     }
 
     pub(super) fn connect_failed(&mut self, to: Socket, failure: Failure) {

@@ -22,11 +22,10 @@ impl Owner {
             let thread = thread::current();
             (thread.id(), thread.name().unwrap_or("without a name").into())
         });
-        if *owner != current_thread() && !thread::panicking() {
-            panic!(
-                "simulation, seed {seed}: this world belongs to the thread \"{name}\"; post from \
-                 its callbacks or scripts"
-            );
-        }
+        assert!(
+            *owner == current_thread() || thread::panicking(),
+            "simulation, seed {seed}: this world belongs to the thread \"{name}\"; post from its \
+             callbacks or scripts"
+        );
     }
 }

@@ -39,7 +39,7 @@ fn a_script_runs_at_each_event_of_a_scripted_peer_and_not_else() {
     client.send(b"hello");
     assert!(count() > 0 && server.take_received() == b"hello", "bytes");
     server.stop_reading();
-    client.send(&[0; 1 << 20]);
+    client.send(&vec![0; 1 << 20]);
     count();
     let waiting = client.unsent_bytes();
     server.resume_reading();
@@ -66,7 +66,7 @@ fn a_script_sleeps_in_virtual_time_and_settling_does_not_wait_for_it() {
     });
     network.settle();
     assert_eq!(*times.lock().unwrap(), [5]);
-    network.run_until(Some(Duration::from_secs(60)), || None::<()>);
+    network.run_until(Some(Duration::from_mins(1)), || None::<()>);
     assert_eq!(*times.lock().unwrap(), [5, 7, 9]);
 }
 

@@ -238,7 +238,7 @@ fn a_step_takes_no_more_than_its_share() {
 
 /// A clock that jumps a minute before every step.
 fn jumping() -> Faults {
-    let minute = Duration::from_secs(60);
+    let minute = Duration::from_mins(1);
     Faults { clock_jump_ppm: 1_000_000, clock_jump: minute..=minute, ..Faults::none() }
 }
 
@@ -260,7 +260,7 @@ fn a_jump_over_the_end_of_a_wait_leaves_nothing_undone_that_is_due() {
         let client = network.dial(address());
         network.set_faults(jumping());
         network.run_until(Some(Duration::from_secs(30)), || None::<()>);
-        assert_eq!(network.now(), Duration::from_secs(60), "one jump, over the end");
+        assert_eq!(network.now(), Duration::from_mins(1), "one jump, over the end");
         let mut ticks = ticks.lock().unwrap().clone();
         ticks.sort_unstable();
         assert_eq!(ticks, [0, 1, 2].map(|worker| (worker, network.now())));
@@ -285,7 +285,7 @@ fn a_worker_that_spins_behind_a_jump_is_found() {
 #[test]
 fn settling_goes_on_behind_a_jump() {
     let network = Network::with(1, Faults::none());
-    let hours = Duration::from_secs(7_200);
+    let hours = Duration::from_hours(2);
     network.set_faults(Faults { clock_jump: hours..=hours, ..jumping() });
     let port = open(&network, Layout::Pinned, 1);
     let ended = Arc::new(AtomicUsize::new(0));
