@@ -29,8 +29,9 @@ use crate::transfer::{
 /// It rejects requests of the server: to answer requests, use an [`Endpoint`] instead.
 ///
 /// Received messages wait in a queue for [`receive`](Self::receive). When the queue holds 1 MiB or
-/// 1,024 messages, the client stops reading, which slows the server down. An answer comes behind the
-/// messages that the server sent before it, so while a call awaits one (a reply, a list, the end of
+/// 1,024 messages, the client stops reading, which slows the server down. An answer comes behind
+/// the messages that the server sent before it, so while a call awaits one (a reply, a list, the
+/// end of
 /// a transfer) the client reads on until the queue holds 16 MiB or 16,384 messages.
 ///
 /// Several threads can use a client at once: one can receive while others send and request.

@@ -337,7 +337,7 @@ impl Shared {
     }
 
     fn post_within(&self, id: PeerId, post: PeerPost, max: usize) -> Result<(), SendError> {
-        // A post to a strand whose owner is at work wakes nobody, so the wake-up does not check this.
+        // A post to a strand at work wakes nobody, so the wake-up does not check this.
         self.port.assert_owned();
         if let Some(strands) = &self.strands {
             if strands.post(id, post, max)? {

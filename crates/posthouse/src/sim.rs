@@ -27,8 +27,9 @@
 //! });
 //! ```
 //!
-//! A world belongs to the first thread that uses it, and a call from another thread panics: it would
-//! come at an arbitrary moment of the run. Other threads have no place in a world; what they would
+//! A world belongs to the first thread that uses it, and a call from another thread panics: it
+//! would come at an arbitrary moment of the run. Other threads have no place in a world; what
+//! they would
 //! do, the test does between its calls, a callback does, or a script ([`World::script`]) does.
 
 use std::io;
