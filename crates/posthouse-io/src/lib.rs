@@ -130,4 +130,4 @@ pub use options::{Layout, ListenOptions, Options, ReadMode};
 pub use port::{Backend, CompletionPort, Selected, parallelism};
 pub use shutdown_signal::{ShutdownSignal, on_shutdown_signal};
 pub use token::{LaneId, Socket, Tag};
-pub use turn::{Turn, on_worker};
+pub use turn::{ThreadId, Turn, current_thread, on_worker};

@@ -312,6 +312,18 @@ impl CompletionPort {
         each!(self, port => port.spawn_background(name, Box::new(step)))
     }
 
+    /// Checks that the caller may post to the port's workers. Every thread may, except in
+    /// simulation.
+    ///
+    /// # Panics
+    ///
+    /// Panics in simulation if the world belongs to another thread.
+    pub fn assert_owned(&self) {
+        if let PortKind::Simulated(port) = &self.kind {
+            port.assert_owned();
+        }
+    }
+
     /// Wakes the worker of a lane, or one of its workers if the lane is shared. Wake-ups are
     /// coalesced, and only one to a sleeping worker costs a system call. A wake-up during a step
     /// makes the worker's next sleep return at once.

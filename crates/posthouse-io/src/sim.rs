@@ -9,7 +9,11 @@
 //! [`Notify`](crate::Notify), [`CompletionPort::drain`](crate::CompletionPort::drain)), one step of
 //! one worker or one event at a time. Time moves only when no worker can run. A run is a pure
 //! function of its seed and of the driving thread's calls; [`Network::fingerprint`] distinguishes
-//! two runs.
+//! two runs. A call from another thread would come at an arbitrary moment of the run, so it panics:
+//! a network belongs to the first thread that uses it.
+//!
+//! A test that waits inside a call (of a blocking client, say) has scripts for the peers that must
+//! act meanwhile: [`Network::script`] and [`RawListener::answer`].
 //!
 //! The world also checks the code above it. It panics, with its seed and the time in the message,
 //! if a socket is closed with operations in flight or used after its close, if a second send is
@@ -44,6 +48,7 @@ use crate::handle::SocketHandle;
 use crate::notify::Waiting;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use crate::token::Socket;
+use crate::turn::Turn;
 
 mod completions;
 mod disk;
@@ -52,6 +57,7 @@ mod faults;
 mod lane;
 mod listener;
 mod log;
+mod owner;
 mod port;
 mod random;
 mod script;
@@ -63,9 +69,10 @@ mod world;
 pub use disk::Disk;
 pub use faults::{FaultCounts, Faults};
 pub(crate) use lane::SimLane;
+use owner::Owner;
 pub(crate) use port::SimPort;
 pub use random::{SplitMix64, mix64};
-pub use script::{RawListener, RawStream};
+pub use script::{RawListener, RawStream, ScriptsGuard};
 use world::World;
 
 /// The number of steps and events in one wait that counts as a livelock.
@@ -99,6 +106,7 @@ struct LaneAddr {
 pub struct Network {
     seed: u64,
     world: Arc<Mutex<World>>,
+    owner: Arc<Owner>,
 }
 
 impl Network {
@@ -109,7 +117,8 @@ impl Network {
 
     /// Returns a network with these faults.
     pub fn with(seed: u64, faults: Faults) -> Self {
-        Self { seed, world: Arc::new(Mutex::new(World::new(seed, faults))) }
+        let world = Arc::new(Mutex::new(World::new(seed, faults)));
+        Self { seed, world, owner: Arc::default() }
     }
 
     /// Changes the faults from now on. Existing connections keep their windows.
@@ -206,6 +215,54 @@ impl Network {
         Ok(RawListener::new(self.clone(), socket, address))
     }
 
+    // ---- scripts ----
+
+    /// Starts a script: a task of the world, whoever drives the world. `step` receives the present
+    /// time. [`Turn::Sleep`] lasts until its time is over or something happens to any scripted peer
+    /// of the world: a connection, bytes, room, an end, a reset. A panic in `step` reaches the
+    /// driving thread; waiting in `step` panics.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use posthouse_io::Turn;
+    /// use posthouse_io::sim::Network;
+    /// use std::net::SocketAddr;
+    /// use std::time::Duration;
+    ///
+    /// let network = Network::new(7);
+    /// let address = SocketAddr::from(([127, 0, 0, 1], 9990)).into();
+    /// network.serve(address)?.answer(|peer| peer.send(&peer.take_received()));
+    /// let client = network.dial(address);
+    /// network.script("late", move |now| {
+    ///     if now < Duration::from_secs(1) {
+    ///         return Turn::Sleep(Some(Duration::from_secs(1) - now));
+    ///     }
+    ///     if client.received_bytes() == 0 && client.unsent_bytes() == 0 {
+    ///         client.send(b"hello");
+    ///     }
+    ///     if client.take_received() == b"hello" { Turn::Done } else { Turn::Sleep(None) }
+    /// });
+    /// network.run_until(Some(Duration::from_secs(2)), || None::<()>);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn script(&self, name: &str, step: impl FnMut(Duration) -> Turn + Send + 'static) {
+        self.lock().start_script(name, Box::new(step));
+    }
+
+    /// Ends all scripts and drops what they hold. A script that holds a scripted peer also holds
+    /// the network, so a network whose scripts never end is never freed.
+    ///
+    /// # Panics
+    ///
+    /// Panics in a script or on a worker.
+    pub fn end_scripts(&self) {
+        assert!(!crate::turn::on_worker(), "a step cannot end the scripts of the world");
+        // What a script holds locks the world when it is dropped.
+        let ended = self.lock().end_scripts();
+        drop(ended);
+    }
+
     // ---- driving ----
 
     /// Runs one step of a worker, or lets one event happen; time moves to the event if no worker
@@ -215,7 +272,8 @@ impl Network {
     }
 
     /// Drives the world until `ready` returns a value. Returns `None` if `timeout` of virtual time
-    /// is over, or nothing can happen any more.
+    /// is over, or nothing can happen any more. If the clock jumps over the end of that time,
+    /// everything that is due then still happens.
     ///
     /// # Panics
     ///
@@ -259,14 +317,12 @@ impl Network {
         self.lock().bug("livelock: the world does not settle");
     }
 
-    /// Runs one step if there is anything to do at or before `limit`.
+    /// Runs one step if there is anything to do at or before `limit`, or if the clock has jumped
+    /// over `limit`, at the time to which it jumped.
     fn step_until(&self, limit: Nanos) -> bool {
         assert!(!crate::turn::on_worker(), "a worker's step cannot drive the world");
         let mut world = self.lock();
         world.repeat_bug();
-        if world.now > limit {
-            return false;
-        }
         if world.runnable.is_empty() && !world.is_event_due() && !world.advance(limit) {
             return false;
         }
@@ -278,14 +334,32 @@ impl Network {
             world.happen();
             return true;
         }
+        if world.now <= limit {
+            world.maybe_jump();
+        }
         self.run_worker(world);
         // The step may have caught a checker's panic.
         self.lock().repeat_bug();
         true
     }
 
+    /// Locks the world.
+    ///
+    /// # Panics
+    ///
+    /// Panics on a thread that does not own it.
     fn lock(&self) -> MutexGuard<'_, World> {
+        self.assert_owned();
         lock(&self.world)
+    }
+
+    /// Makes the caller's thread the owner, if there is none yet.
+    ///
+    /// # Panics
+    ///
+    /// Panics if another thread owns the world.
+    pub(crate) fn assert_owned(&self) {
+        self.owner.assert_current(self.seed);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Workers: the port owns the loop and calls a worker's step.
 
 use std::cell::Cell;
+pub use std::thread::ThreadId;
 use std::time::Duration;
 
 /// The result of a step, which tells the port when to call it next.
@@ -22,6 +23,18 @@ pub(crate) type BackgroundStep = Box<dyn FnMut(Duration) -> Turn + Send>;
 thread_local! {
     /// True exactly while this thread runs a worker's step.
     static ON_WORKER: Cell<bool> = const { Cell::new(false) };
+
+    /// The id of this thread, once it was requested: the system's own look-up costs more.
+    static THREAD: Cell<Option<ThreadId>> = const { Cell::new(None) };
+}
+
+/// Returns the id of the caller's thread.
+pub fn current_thread() -> ThreadId {
+    THREAD.get().unwrap_or_else(|| {
+        let id = std::thread::current().id();
+        THREAD.set(Some(id));
+        id
+    })
 }
 
 /// Returns whether the caller runs inside a worker's step, where waiting for workers would never

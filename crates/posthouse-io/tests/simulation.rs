@@ -16,6 +16,10 @@ mod fixture;
 mod hanging;
 #[path = "simulation/network.rs"]
 mod network;
+#[path = "simulation/owner.rs"]
+mod owner;
+#[path = "simulation/scripts.rs"]
+mod scripts;
 #[path = "simulation/sendfile.rs"]
 mod sendfile;
 #[path = "simulation/streams.rs"]

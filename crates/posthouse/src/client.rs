@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use posthouse_io::ThreadId;
 use posthouse_io::sim::Network;
 
 use crate::builder::Builder;
@@ -28,7 +29,12 @@ use crate::transfer::{
 /// It rejects requests of the server: to answer requests, use an [`Endpoint`] instead.
 ///
 /// Received messages wait in a queue for [`receive`](Self::receive). When the queue holds 1 MiB or
-/// 1024 messages, the client stops reading, which slows the server down.
+/// 1,024 messages, the client stops reading, which slows the server down. An answer comes behind
+/// the messages that the server sent before it, so while a call awaits one (a reply, a list, the
+/// end of
+/// a transfer) the client reads on until the queue holds 16 MiB or 16,384 messages.
+///
+/// Several threads can use a client at once: one can receive while others send and request.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -45,7 +51,9 @@ use crate::transfer::{
 pub struct Client {
     endpoint: Endpoint<Collect>,
     peer: PeerId,
-    close_timeout_ms: u64,
+    close_timeout: Duration,
+    stall_timeout: Duration,
+    transfer_timeout: Duration,
     queue: Arc<Mutex<ReceiveQueue>>,
 }
 
@@ -73,8 +81,11 @@ pub enum ClientError {
     /// The file was not transferred.
     #[error(transparent)]
     Transfer(#[from] TransferError),
-    /// The queue of received messages is full. The client reads nothing more until
-    /// [`Client::receive`] has taken messages from it, so no answer can arrive.
+    /// The queue of received messages is full, so the client reads nothing more until
+    /// [`Client::receive`] has taken messages from it. The call fails at once if no thread is left
+    /// that could do that: every thread that has ever called `receive` is in a call that waits. (A
+    /// thread that has ended counts as one that could.)
+    /// Otherwise it fails if no message is taken for the time that the call may wait.
     #[error("the queue of received messages is full: receive them, then try again")]
     ReceiveQueueFull,
     /// The attempt to connect was not begun.
@@ -91,27 +102,116 @@ pub enum ClientError {
 
 crate::error::debug_as_display!(ClientError);
 
-const MAX_QUEUED_MESSAGES: usize = 1024;
-const MAX_QUEUED_BYTES: usize = 1024 * 1024;
+/// The messages and bytes in the queue at which the client stops reading.
+const SOFT_BOUND: Bound = Bound { messages: 1024, bytes: 1024 * 1024 };
+/// The same while a call awaits an answer, which comes behind the messages.
+const HARD_BOUND: Bound = Bound { messages: 16 * 1024, bytes: 16 * 1024 * 1024 };
+/// The number of threads that are remembered as receivers.
+const MAX_RECEIVERS: usize = 1024;
 /// The interval at which a send tries again while too many posts wait.
 const BUSY_RETRY: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    messages: usize,
+    bytes: usize,
+}
 
 #[derive(Debug, Default)]
 struct ReceiveQueue {
     messages: VecDeque<OwnedMessage>,
     bytes: usize,
-    /// True exactly while reading is paused because the queue is full.
+    /// True exactly while reading is paused because the queue was full. Only the strand changes it.
     paused: bool,
+    /// True exactly when a task that resumes reading was posted and has not run.
+    resuming: bool,
+    /// The number of messages that were ever taken.
+    taken: u64,
     connected: bool,
-    /// The finished transfers that no call has taken yet.
-    transfers: Vec<FinishedTransfer>,
+    /// The number of calls that await an answer.
+    awaiting: usize,
+    /// The threads that have called `receive`, and those that wait in another call.
+    receivers: VecDeque<ThreadId>,
+    blocked: Vec<ThreadId>,
+    /// The transfers that a call awaits, with their results.
+    transfers: Vec<(TransferHandle, Option<FinishedTransfer>)>,
     ended: Option<DisconnectReason>,
     notify: Option<posthouse_io::Notify>,
 }
 
 impl ReceiveQueue {
+    fn bound(&self) -> Bound {
+        if self.awaiting > 0 { HARD_BOUND } else { SOFT_BOUND }
+    }
+
     fn is_full(&self) -> bool {
-        self.messages.len() >= MAX_QUEUED_MESSAGES || self.bytes >= MAX_QUEUED_BYTES
+        let bound = self.bound();
+        self.messages.len() >= bound.messages || self.bytes >= bound.bytes
+    }
+
+    /// Returns whether reading is paused and only a receiver can change that.
+    fn needs_receiver(&self) -> bool {
+        self.paused && self.is_full()
+    }
+
+    /// Returns whether no thread is left that could receive.
+    fn has_no_receiver(&self) -> bool {
+        self.receivers.iter().all(|receiver| self.blocked.contains(receiver))
+    }
+
+    fn take(&mut self) -> Option<OwnedMessage> {
+        let message = self.messages.pop_front()?;
+        self.bytes -= message.payload.len();
+        self.taken += 1;
+        Some(message)
+    }
+
+    /// Returns whether a task must be posted that resumes reading: the queue is half empty.
+    fn should_resume(&mut self) -> bool {
+        let bound = self.bound();
+        let has_room = self.bytes < bound.bytes / 2 && self.messages.len() < bound.messages / 2;
+        let resume = self.paused && !self.resuming && has_room;
+        self.resuming |= resume;
+        resume
+    }
+
+    fn add_receiver(&mut self, thread: ThreadId) {
+        if !self.receivers.contains(&thread) {
+            if self.receivers.len() == MAX_RECEIVERS {
+                self.receivers.pop_front();
+            }
+            self.receivers.push_back(thread);
+        }
+    }
+}
+
+/// A call that waits, on a thread that meanwhile cannot receive.
+struct Waiting<'a> {
+    queue: &'a Mutex<ReceiveQueue>,
+    thread: ThreadId,
+    /// Whether the call awaits an answer of the server.
+    answer: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut queue = lock(self.queue);
+        queue.awaiting -= usize::from(self.answer);
+        if let Some(index) = queue.blocked.iter().position(|thread| *thread == self.thread) {
+            queue.blocked.swap_remove(index);
+        }
+    }
+}
+
+/// A transfer that a call awaits. Dropping it forgets the transfer.
+struct AwaitedTransfer<'a> {
+    queue: &'a Mutex<ReceiveQueue>,
+    handle: TransferHandle,
+}
+
+impl Drop for AwaitedTransfer<'_> {
+    fn drop(&mut self) {
+        lock(self.queue).transfers.retain(|(handle, _)| *handle != self.handle);
     }
 }
 
@@ -152,7 +252,12 @@ impl Handler for Collect {
     }
 
     fn transferred(&self, _: &mut Peer<'_, Self>, transfer: &FinishedTransfer) -> HandlerResult {
-        self.change(|queue| queue.transfers.push(transfer.clone()));
+        self.change(|queue| {
+            let mut awaited = queue.transfers.iter_mut();
+            if let Some((_, result)) = awaited.find(|(handle, _)| handle == transfer.handle()) {
+                *result = Some(transfer.clone());
+            }
+        });
         Ok(())
     }
 
@@ -211,9 +316,11 @@ impl Client {
         }
         let endpoint = builder.start()?;
         lock(&queue).notify = Some(endpoint.notify().clone());
-        let close_timeout_ms = target.options.close_timeout_ms;
-        let peer = endpoint.connect(target, ())?;
-        let client = Self { endpoint, peer, close_timeout_ms, queue };
+        let close_timeout = Duration::from_millis(target.options.close_timeout_ms);
+        let stall_timeout = Duration::from_millis(target.options.stall_timeout_ms);
+        let transfer_timeout = Duration::from_millis(target.options.transfer_timeout_ms);
+        let peer = endpoint.connect(target, ()).inspect_err(|_| end(&endpoint))?;
+        let client = Self { endpoint, peer, close_timeout, stall_timeout, transfer_timeout, queue };
         // A connection that was established and has ended since is a success: the messages that
         // arrived before the end can be received.
         let up = client.wait(None, |queue| match &queue.ended {
@@ -221,7 +328,11 @@ impl Client {
             Some(reason) => Some(Err(ClientError::ConnectFailed(reason.clone()))),
             None => None,
         });
-        up.unwrap_or(Err(ClientError::TimedOut))?;
+        if let Err(error) = up.unwrap_or(Err(ClientError::TimedOut)) {
+            // A program that tries again at once must not pile up endpoints that end.
+            end(&client.endpoint);
+            return Err(error);
+        }
         Ok(client)
     }
 
@@ -241,19 +352,93 @@ impl Client {
         }
     }
 
+    /// Begins a call that may wait. `answer` says whether it awaits an answer of the server.
+    fn waiting(&self, answer: bool) -> Result<Waiting<'_>, ClientError> {
+        Self::may_wait()?;
+        let thread = posthouse_io::current_thread();
+        let others = {
+            let mut queue = lock(&self.queue);
+            queue.awaiting += usize::from(answer);
+            queue.blocked.push(thread);
+            queue.blocked.len() > 1
+        };
+        if others {
+            // Other calls may have waited for this thread to receive.
+            self.endpoint.notify().notify_all();
+        }
+        Ok(Waiting { queue: &self.queue, thread, answer })
+    }
+
+    /// Waits until `ready` returns a value or the connection has ended. While only a receiver can
+    /// make room for the answer, waits for at most `patience` until one takes a message.
+    fn answered<T>(
+        &self,
+        patience: Duration,
+        mut ready: impl FnMut(&mut ReceiveQueue) -> Option<Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let mut look = |queue: &mut ReceiveQueue| {
+            if let Some(ready) = ready(queue) {
+                return Some(ready);
+            }
+            if queue.ended.is_some() {
+                return Some(Err(ended(queue)));
+            }
+            (queue.needs_receiver() && queue.has_no_receiver())
+                .then_some(Err(ClientError::ReceiveQueueFull))
+        };
+        loop {
+            let taken = self.wait(None, |queue| match look(queue) {
+                Some(found) => Some(Ok(found)),
+                None => queue.needs_receiver().then_some(Err(queue.taken)),
+            });
+            let taken = match taken {
+                None => return Err(ClientError::TimedOut),
+                Some(Ok(found)) => return found,
+                Some(Err(taken)) => taken,
+            };
+            let found = self.wait(Some(patience), |queue| match look(queue) {
+                Some(found) => Some(Some(found)),
+                None => (queue.taken != taken || !queue.needs_receiver()).then_some(None),
+            });
+            match found {
+                Some(None) => {}
+                Some(Some(found)) => return found,
+                None => return Err(ClientError::ReceiveQueueFull),
+            }
+        }
+    }
+
     /// Sends a message. The call blocks while the send queue is full.
     ///
     /// # Errors
     ///
-    /// [`ClientError`] if the connection has ended or the message is not valid on it.
+    /// [`ClientError`] if the connection has ended or the message is not valid on it;
+    /// [`ClientError::ReceiveQueueFull`] if the send queue and the queue of received messages are
+    /// full, so that each side waits for the other to read, and no thread receives (within
+    /// [`stall_timeout_ms`](crate::ConnectionOptions::stall_timeout_ms), if another one could).
     pub fn send(&self, kind: u8, payload: &[u8]) -> Result<(), ClientError> {
-        Self::may_wait()?;
-        let mut send = |queue: &mut ReceiveQueue| match self.endpoint.send(self.peer, kind, payload)
-        {
-            Ok(()) => Some(Ok(())),
-            Err(SendError::QueueFull { .. } | SendError::Busy) => None,
-            Err(SendError::NotConnected) => Some(Err(ended(queue))),
-            Err(error) => Some(Err(error.into())),
+        let _waiting = self.waiting(false)?;
+        let mut paused_since = None;
+        let mut send = |queue: &mut ReceiveQueue| {
+            let full = match self.endpoint.send(self.peer, kind, payload) {
+                Ok(()) => return Some(Ok(())),
+                Err(SendError::QueueFull { .. }) => queue.paused,
+                Err(SendError::Busy) => false,
+                Err(SendError::NotConnected) => return Some(Err(ended(queue))),
+                Err(error) => return Some(Err(error.into())),
+            };
+            if !full {
+                paused_since = None;
+                return None;
+            }
+            let now = self.endpoint.now();
+            let (taken, since) = *paused_since.get_or_insert((queue.taken, now));
+            if taken != queue.taken {
+                paused_since = Some((queue.taken, now));
+                return None;
+            }
+            (queue.has_no_receiver() || now.saturating_sub(since) >= self.stall_timeout)
+                .then_some(Err(ClientError::ReceiveQueueFull))
         };
         loop {
             // Room in the queue notifies; the end of `Busy` does not, so the wait is short.
@@ -272,14 +457,13 @@ impl Client {
     /// the connection has ended and all messages that arrived before its end have been returned.
     pub fn receive(&self, timeout: Duration) -> Result<OwnedMessage, ClientError> {
         Self::may_wait()?;
+        lock(&self.queue).add_receiver(posthouse_io::current_thread());
         let mut resume = false;
+        let mut took_from_full = false;
         let next = self.wait(Some(timeout), |queue| {
-            if let Some(message) = queue.messages.pop_front() {
-                queue.bytes -= message.payload.len();
-                resume = queue.paused
-                    && queue.bytes < MAX_QUEUED_BYTES / 2
-                    && queue.messages.len() < MAX_QUEUED_MESSAGES / 2;
-                queue.paused &= !resume;
+            if let Some(message) = queue.take() {
+                took_from_full = queue.paused;
+                resume = queue.should_resume();
                 return Some(Ok(message));
             }
             queue.ended.is_some().then(|| Err(ended(queue)))
@@ -287,12 +471,16 @@ impl Client {
         if resume {
             self.resume_reading();
         }
+        if took_from_full {
+            // Other calls may wait for a receiver.
+            self.endpoint.notify().notify_all();
+        }
         next.unwrap_or(Err(ClientError::TimedOut))
     }
 
     fn resume_reading(&self) {
         let resume = |peer: &mut Peer<'_, Collect>| {
-            peer.resume_reading();
+            resume_if_room(peer);
             Ok(())
         };
         // Any other error means that the connection has ended: then there is nothing to resume.
@@ -306,19 +494,21 @@ impl Client {
     /// # Errors
     ///
     /// [`ClientError::Request`] if the peer rejects the request or does not answer within
-    /// `timeout`, [`ClientError::ReceiveQueueFull`] if the queue of received messages is full.
+    /// `timeout`, [`ClientError::ReceiveQueueFull`] if the queue of received messages is full
+    /// before the reply arrives.
     pub fn request(
         &self,
         kind: u8,
         payload: &[u8],
         timeout: Duration,
     ) -> Result<OwnedMessage, ClientError> {
-        Self::may_wait()?;
+        let _waiting = self.waiting(true)?;
         let answer = Arc::<Mutex<Option<Result<OwnedMessage, RequestError>>>>::default();
         let slot = answer.clone();
         let notify = self.endpoint.notify().clone();
         let payload = payload.to_vec();
         let asked = self.endpoint.run(self.peer, move |peer| {
+            resume_if_room(peer);
             peer.request(kind, &payload, timeout, move |_, reply| {
                 let reply = reply.map(|m| m.to_owned());
                 *lock(&slot) = Some(reply);
@@ -331,11 +521,9 @@ impl Client {
             return Err(ended(&mut lock(&self.queue)));
         }
         asked.map_err(not_posted)?;
-        let reply = self.wait(None, |queue| {
-            let answered = lock(&answer).take().map(|reply| reply.map_err(ClientError::Request));
-            answered.or_else(|| no_answer(queue))
-        });
-        reply.unwrap_or(Err(ClientError::TimedOut))
+        self.answered(timeout, |_| {
+            lock(&answer).take().map(|reply| reply.map_err(ClientError::Request))
+        })
     }
 
     /// Sends a file, waits until the server has it whole, verified and on its disk, and returns its
@@ -383,18 +571,23 @@ impl Client {
         &self,
         begin: impl FnOnce(&mut Peer<'_, Collect>) -> TransferHandle + Send + 'static,
     ) -> Result<[u8; 32], ClientError> {
-        let progress = self.on_strand(begin)?;
-        let over = self.wait(None, |queue| {
-            let mine = |transfer: &FinishedTransfer| *transfer.handle() == progress;
-            let Some(index) = queue.transfers.iter().position(mine) else {
-                return queue.paused.then_some(Err(ClientError::ReceiveQueueFull));
-            };
-            Some(queue.transfers.swap_remove(index).result.map_err(ClientError::Transfer))
+        let _waiting = self.waiting(true)?;
+        let handle = self.on_strand(|peer| {
+            let handle = begin(peer);
+            // No callback of the transfer comes before the end of this task.
+            lock(&peer.handler().0).transfers.push((handle.clone(), None));
+            handle
+        })?;
+        let awaited = AwaitedTransfer { queue: &self.queue, handle };
+        let over = self.answered(self.transfer_timeout, |queue| {
+            let mut transfers = queue.transfers.iter_mut();
+            let (_, result) = transfers.find(|(handle, _)| *handle == awaited.handle)?;
+            Some(result.take()?.result.map_err(ClientError::Transfer))
         });
-        if let Some(Err(ClientError::ReceiveQueueFull)) = over {
-            self.cancel(progress);
+        if let Err(ClientError::ReceiveQueueFull) = over {
+            self.cancel(awaited.handle.clone());
         }
-        over.unwrap_or(Err(ClientError::TimedOut))
+        over
     }
 
     /// Cancels a transfer for which no caller waits any more.
@@ -414,6 +607,7 @@ impl Client {
     /// [`ClientError::Transfer`] if the server rejects the request, or lists names that are not in
     /// ascending order.
     pub fn list(&self) -> Result<FileList, ClientError> {
+        let _waiting = self.waiting(true)?;
         let mut all = FileList::default();
         loop {
             let after = all.next.take().unwrap_or_default();
@@ -427,11 +621,9 @@ impl Client {
                     Ok(())
                 });
             })?;
-            let listed = self.wait(None, |queue| {
-                let listed = lock(&page).take().map(|page| page.map_err(ClientError::Transfer));
-                listed.or_else(|| no_answer(queue))
-            });
-            let page = listed.unwrap_or(Err(ClientError::TimedOut))?;
+            let page = self.answered(self.transfer_timeout, |_| {
+                lock(&page).take().map(|page| page.map_err(ClientError::Transfer))
+            })?;
             all.files.extend(page.files);
             all.invalid_names.extend(page.invalid_names);
             if page.next.is_none() {
@@ -441,16 +633,17 @@ impl Client {
         }
     }
 
-    /// Runs a task on the connection's strand, and waits for its result.
+    /// Runs a task of a call that awaits an answer on the connection's strand, and waits for the
+    /// task's result.
     fn on_strand<T: Send + 'static>(
         &self,
         run: impl FnOnce(&mut Peer<'_, Collect>) -> T + Send + 'static,
     ) -> Result<T, ClientError> {
-        Self::may_wait()?;
         let result = Arc::new(Mutex::new(None));
         let slot = result.clone();
         let notify = self.endpoint.notify().clone();
         let posted = self.endpoint.run(self.peer, move |peer| {
+            resume_if_room(peer);
             let value = run(peer);
             *lock(&slot) = Some(value);
             notify.notify_all();
@@ -479,25 +672,38 @@ impl Client {
     }
 
     /// Closes gracefully and waits until everything has been sent and the server has ended its
-    /// side, for at most [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms). Dropping
-    /// the client also closes it, without waiting.
+    /// side, for at most [`close_timeout_ms`](crate::ConnectionOptions::close_timeout_ms); then the
+    /// connection is reset. Returns when nothing of the client is left. (Only a file operation on a
+    /// disk that hangs, or a look-up that hangs, delays this; see [`Endpoint::wait`].) Dropping the
+    /// client also closes it, without waiting.
     pub fn close(self) {
         // Fails only if the connection has ended already.
         let _ = self.endpoint.close(self.peer, Close::graceful());
-        let ended = Duration::from_millis(2 * self.close_timeout_ms);
-        self.wait(Some(ended), |queue| queue.ended.is_some().then_some(()));
-        self.endpoint.shutdown(Duration::ZERO);
-        // Fails only in a callback, which must not wait.
-        let _ = self.endpoint.wait();
+        self.wait(Some(self.close_timeout), |queue| queue.ended.is_some().then_some(()));
+        end(&self.endpoint);
     }
 }
 
-/// Returns the error if no answer can arrive any more.
-fn no_answer<T>(queue: &mut ReceiveQueue) -> Option<Result<T, ClientError>> {
-    if queue.ended.is_some() {
-        return Some(Err(ended(queue)));
+/// Ends a client's endpoint at once and waits until nothing of it is left.
+fn end(endpoint: &Endpoint<Collect>) {
+    endpoint.shutdown(Duration::ZERO);
+    // Fails only in a callback, which must not wait.
+    let _ = endpoint.wait();
+}
+
+/// Resumes reading if the queue has room for more: a receiver has taken messages, or a call has
+/// begun to await an answer.
+fn resume_if_room(peer: &mut Peer<'_, Collect>) {
+    let resume = {
+        let mut queue = lock(&peer.handler().0);
+        queue.resuming = false;
+        let resume = queue.paused && !queue.is_full();
+        queue.paused &= !resume;
+        resume
+    };
+    if resume {
+        peer.resume_reading();
     }
-    queue.paused.then_some(Err(ClientError::ReceiveQueueFull))
 }
 
 /// Converts the error of a task that was not posted.
@@ -512,5 +718,40 @@ fn ended(queue: &mut ReceiveQueue) -> ClientError {
     match &queue.ended {
         Some(reason) => ClientError::Disconnected(reason.clone()),
         None => ClientError::Send(SendError::NotConnected),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::World;
+
+    struct Publishing;
+
+    impl Handler for Publishing {
+        type State = ();
+
+        fn received(&self, peer: &mut Peer<'_, Self>, _: Message<'_>) -> HandlerResult {
+            (0..20_000).for_each(|_| peer.send(40, b"news"));
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_transfer_whose_call_has_failed_leaves_nothing_in_the_queue() {
+        let world = World::new(1);
+        let server = world.start(Endpoint::builder(Publishing).listen("10.0.0.1:9990")).unwrap();
+        let client = world.client("10.0.0.1:9990").unwrap();
+        client.send(0, b"subscribe").unwrap();
+        let directory = world.disk("here").directory();
+        for _ in 0..10 {
+            let failed = client.get("file", &directory);
+            assert!(matches!(failed, Err(ClientError::ReceiveQueueFull)), "{failed:?}");
+            world.settle();
+            let queue = lock(&client.queue);
+            assert!(queue.transfers.is_empty() && queue.blocked.is_empty() && queue.awaiting == 0);
+        }
+        client.close();
+        drop(server);
     }
 }

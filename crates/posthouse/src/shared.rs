@@ -338,6 +338,7 @@ impl Shared {
         encode: impl FnOnce(&SendConfig, SendLimits, &mut Vec<u8>) -> Result<(), SendError>,
         post: impl FnOnce(Vec<u8>) -> PeerPost,
     ) -> Result<(), SendError> {
+        self.port.assert_owned();
         let gate = self.registry.gate(peer).ok_or(SendError::NotConnected)?;
         let send_terms = gate.send_terms(peer.generation())?;
         let config = self.sends.get(send_terms.send).ok_or(SendError::NotConnected)?;
@@ -370,6 +371,8 @@ impl Shared {
     }
 
     fn post_within(&self, id: PeerId, post: PeerPost, max: usize) -> Result<(), SendError> {
+        // A post to a strand at work wakes nobody, so the wake-up does not check this.
+        self.port.assert_owned();
         if let Some(strands) = &self.strands {
             if strands.post(id, post, max)? {
                 self.port.wake(LaneId(0));
@@ -385,6 +388,7 @@ impl Shared {
         post: Post,
         max: usize,
     ) -> Result<(), SendError> {
+        self.port.assert_owned();
         match self.mailboxes[lane.index()].push(post, max) {
             Ok(()) => {
                 self.port.wake(lane);

@@ -26,6 +26,11 @@
 //!     drop((client, server));
 //! });
 //! ```
+//!
+//! A world belongs to the first thread that uses it, and a call from another thread panics: it
+//! would come at an arbitrary moment of the run. Other threads have no place in a world; what
+//! they would
+//! do, the test does between its calls, a callback does, or a script ([`World::script`]) does.
 
 use std::io;
 use std::net::IpAddr;
@@ -34,8 +39,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use posthouse_io::Address;
-use posthouse_io::sim::Network;
+use posthouse_io::sim::{Network, ScriptsGuard};
 // The campaign of `posthouse sim` draws its decisions from it; it is no part of the interface.
+pub use posthouse_io::Turn;
 #[doc(hidden)]
 pub use posthouse_io::sim::SplitMix64;
 pub use posthouse_io::sim::{Faults, RawListener, RawStream};
@@ -47,6 +53,7 @@ use crate::endpoint::Endpoint;
 use crate::error::StartError;
 use crate::handler::Handler;
 use crate::options::EndpointOptions;
+use crate::sync::Arc;
 use crate::target::Target;
 
 /// A simulated network, and everything that was started in it. It has no threads: a call that waits
@@ -55,6 +62,7 @@ use crate::target::Target;
 #[derive(Clone, Debug)]
 pub struct World {
     network: Network,
+    _scripts: Arc<ScriptsGuard>,
 }
 
 /// A simulated disk of a [`World`]. Clones refer to the same disk.
@@ -120,7 +128,8 @@ fn parse(address: &str) -> Address {
 impl World {
     /// Makes a world with [`Faults::typical`].
     pub fn new(seed: u64) -> Self {
-        Self { network: Network::new(seed) }
+        let network = Network::new(seed);
+        Self { _scripts: Arc::new(ScriptsGuard::new(&network)), network }
     }
 
     /// Returns the seed.
@@ -204,7 +213,8 @@ impl World {
         self.network.dial_from(source, parse(address))
     }
 
-    /// Opens a raw listener, for a server that follows no protocol.
+    /// Opens a raw listener, for a server that follows no protocol. [`RawListener::answer`] serves
+    /// its peers in a script.
     ///
     /// # Errors
     ///
@@ -227,13 +237,43 @@ impl World {
         self.network.blackhole(parse(address));
     }
 
+    /// Starts a script, for peers that must act while the test waits inside a call. `step` receives
+    /// the present time. It runs as a task of the world: at first, when the time of its
+    /// [`Turn::Sleep`] is over, and whenever something has happened to any raw peer of the world (a
+    /// connection, bytes, room, an end, a reset). A panic in it reaches the test.
+    ///
+    /// The script ends when `step` returns [`Turn::Done`], and when the last handle of the world is
+    /// dropped. (A script that itself holds such a handle keeps the world for ever.)
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use posthouse::{Framing, Target, sim::{Turn, World}};
+    ///
+    /// let world = World::new(1);
+    /// let listener = world.serve("10.0.0.1:9990").unwrap();
+    /// let mut streams = Vec::new();
+    /// world.script("a server that speaks first", move |_| {
+    ///     while let Some(stream) = listener.accept() {
+    ///         stream.send(b"who is there?\n");
+    ///         streams.push(stream);
+    ///     }
+    ///     Turn::Sleep(None)
+    /// });
+    /// let client = world.client(Target::new("10.0.0.1:9990").framing(Framing::Lines)).unwrap();
+    /// assert_eq!(client.receive(Duration::from_secs(5)).unwrap().payload, b"who is there?");
+    /// ```
+    pub fn script(&self, name: &str, step: impl FnMut(Duration) -> Turn + Send + 'static) {
+        self.network.script(name, step);
+    }
+
     /// Runs the world until no worker has anything to do and no byte is under way. Timers that are
-    /// due later do not run.
+    /// due later do not run, nor do scripts that sleep.
     pub fn settle(&self) {
         self.network.settle();
     }
 
-    /// Runs the world for this time.
+    /// Runs the world for this time. If the clock jumps over the end of it, everything that is due
+    /// then still happens.
     pub fn run_for(&self, time: Duration) {
         self.network.run_until(Some(time), || None::<()>);
     }

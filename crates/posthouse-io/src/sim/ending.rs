@@ -36,6 +36,7 @@ impl World {
             stream.ended = true;
             self.deliver(to, false);
             self.look_later(to);
+            self.wake_scripts(to);
         }
     }
 
@@ -81,6 +82,7 @@ impl World {
         }
         self.deliver(socket, false);
         self.look_later(socket);
+        self.wake_scripts(socket);
     }
 
     /// Cuts the link of an end: what either side sends from now on is lost, and nothing answers it.

@@ -263,6 +263,7 @@ impl World {
         if let Some(listener) = self.table.listener(socket) {
             listener.queue.push_back(end);
         }
+        self.wake_scripts(socket);
         let when = self.arrival_in_order(from);
         if let Some(stream) = self.table.stream(from) {
             stream.peer = Some(end);
@@ -292,13 +293,12 @@ impl World {
         }
         stream.phase = Phase::Open;
         let connect = stream.connect.take();
-        match (self.table.lane(to), connect) {
-            (Some(at), Some(InFlight { tag, .. })) => {
-                let queued = Queued::new(Some(to), tag, OpKind::Connect, false, Outcome::Connected);
-                self.complete(at, queued, false);
-            }
-            _ => self.script_sends(to),
+        if let (Some(at), Some(InFlight { tag, .. })) = (self.table.lane(to), connect) {
+            let queued = Queued::new(Some(to), tag, OpKind::Connect, false, Outcome::Connected);
+            return self.complete(at, queued, false);
         }
+        self.script_sends(to);
+        self.wake_scripts(to);
     }
 
     pub(super) fn connect_failed(&mut self, to: Socket, failure: Failure) {
@@ -312,6 +312,7 @@ impl World {
         {
             self.fail(at, to, in_flight, OpKind::Connect, failure, false);
         }
+        self.wake_scripts(to);
     }
 
     // ---- releasing ----

@@ -211,6 +211,10 @@ impl SimPort {
         Ok(())
     }
 
+    pub(crate) fn assert_owned(&self) {
+        self.network.assert_owned();
+    }
+
     pub(crate) fn wake(&self, lane: LaneId) {
         self.network.lock().wake_lane(LaneAddr { port: self.number, lane: lane.index() });
     }
@@ -258,10 +262,6 @@ impl SimPort {
 
     pub(super) fn opened(&self) -> Nanos {
         self.opened
-    }
-
-    pub(super) fn network(&self) -> &Network {
-        &self.network
     }
 
     pub(super) fn layout(&self) -> Layout {

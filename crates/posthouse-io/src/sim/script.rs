@@ -11,6 +11,7 @@ use super::world::World;
 use super::{Network, listener};
 use crate::address::Address;
 use crate::token::Socket;
+use crate::turn::Turn;
 
 /// The script's state of a stream.
 #[derive(Debug, Default)]
@@ -46,6 +47,7 @@ impl World {
             script.received.extend(stream.bytes.iter().take(count));
             self.log.bytes(self.now, &script.received[from..]);
             self.consumed(socket, count);
+            self.wake_scripts(socket);
         }
     }
 
@@ -213,6 +215,11 @@ impl RawStream {
         stream.local.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)).into())
     }
 
+    /// Returns whether the other side awaits nothing more.
+    fn is_over(&self) -> bool {
+        self.is_reset() || self.is_ended() && self.unsent_bytes() == 0
+    }
+
     fn phase(&self) -> Option<Phase> {
         self.network.lock().table.stream(self.socket).map(|stream| stream.phase)
     }
@@ -229,6 +236,26 @@ impl Drop for RawStream {
 impl fmt::Debug for RawStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RawStream({:?})", self.socket)
+    }
+}
+
+/// Ends the scripts of a network when it is dropped, except on a worker or while the thread is
+/// panicking.
+#[derive(Debug)]
+pub struct ScriptsGuard(Network);
+
+impl ScriptsGuard {
+    /// Makes a guard of the scripts of this network.
+    pub fn new(network: &Network) -> Self {
+        Self(network.clone())
+    }
+}
+
+impl Drop for ScriptsGuard {
+    fn drop(&mut self) {
+        if !crate::turn::on_worker() && !std::thread::panicking() {
+            self.0.end_scripts();
+        }
     }
 }
 
@@ -256,6 +283,20 @@ impl RawListener {
         let socket = world.table.listener(self.socket)?.queue.pop_front()?;
         drop(world);
         Some(RawStream::accepted(&self.network, socket))
+    }
+
+    /// Serves all peers in a script ([`Network::script`]): calls `step` with each accepted stream,
+    /// at first and again whenever something has happened to a scripted peer. A stream that the
+    /// other side has reset, or has ended when nothing is left to send, is dropped after that call.
+    pub fn answer(self, mut step: impl FnMut(&RawStream) + Send + 'static) {
+        let network = self.network.clone();
+        let mut streams = Vec::new();
+        network.script(&format!("server at {}", self.address), move |_| {
+            streams.extend(std::iter::from_fn(|| self.accept()));
+            streams.iter().for_each(&mut step);
+            streams.retain(|stream| !stream.is_over());
+            Turn::Sleep(None)
+        });
     }
 }
 

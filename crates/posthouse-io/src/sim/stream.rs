@@ -397,7 +397,10 @@ impl World {
 
     /// Sends as many bytes of a pending send as there is room for.
     pub(super) fn push(&mut self, from: Socket, at_once: bool) {
-        let Some(at) = self.table.lane(from) else { return self.script_sends(from) };
+        let Some(at) = self.table.lane(from) else {
+            self.script_sends(from);
+            return self.wake_scripts(from);
+        };
         let Some(stream) = self.table.stream(from) else { return };
         let Some((in_flight, mut gather)) = stream.send.take() else { return };
         if let Some(failure) = stream.send_failure() {

@@ -9,6 +9,7 @@ use crate::lane::IoStep;
 use crate::lane::{Lane, LaneKind};
 use crate::options::Layout;
 use crate::sync::{Arc, MutexGuard};
+use crate::token::Socket;
 use crate::turn::{BackgroundStep, Turn, run_step};
 
 /// The maximum number of completions per step: that of a real batch, and at random less, so that
@@ -28,22 +29,26 @@ enum State {
 pub(super) enum Step {
     Io(IoStep),
     Background(BackgroundStep),
+    /// The step of a script, which has no port.
+    Script(BackgroundStep),
 }
 
 /// The step of a worker, with its port. It leaves the world while a step runs, and is dropped
 /// outside of it.
 pub(super) struct WorkerBody {
     step: Step,
-    port: Arc<SimPort>,
+    /// The worker's port; `None` for a script.
+    port: Option<Arc<SimPort>>,
 }
 
 pub(super) struct Worker {
     name: Box<str>,
-    port: usize,
+    /// The number of the worker's port; `None` for a script.
+    port: Option<usize>,
     at: Option<LaneAddr>,
     state: State,
     body: Option<WorkerBody>,
-    /// For background workers, true exactly when a wake-up came while it ran.
+    /// For background workers and scripts, true exactly when a wake-up came while it ran.
     woken: bool,
 }
 
@@ -62,15 +67,44 @@ impl World {
             Some(at) => self.lane(at).started += 1,
             None => self.ports[number].background.push(worker),
         }
+        let body = WorkerBody { step, port: Some(port) };
+        self.add_worker(name, Some(number), at, body);
+    }
+
+    pub(super) fn start_script(&mut self, name: &str, step: BackgroundStep) {
+        self.scripts.push(self.workers.len());
+        let body = WorkerBody { step: Step::Script(step), port: None };
+        self.add_worker(name, None, None, body);
+    }
+
+    fn add_worker(
+        &mut self,
+        name: &str,
+        port: Option<usize>,
+        at: Option<LaneAddr>,
+        body: WorkerBody,
+    ) {
+        self.runnable.push(self.workers.len());
         self.workers.push(Worker {
             name: name.into(),
-            port: number,
+            port,
             at,
             state: State::Runnable,
-            body: Some(WorkerBody { step, port }),
+            body: Some(body),
             woken: false,
         });
-        self.runnable.push(worker);
+    }
+
+    /// Ends all scripts, none of which may run. The result must be dropped outside of the world.
+    pub(super) fn end_scripts(&mut self) -> Vec<WorkerBody> {
+        let scripts = std::mem::take(&mut self.scripts);
+        self.runnable.retain(|worker| !scripts.contains(worker));
+        self.timers.retain(|(_, worker)| !scripts.contains(worker));
+        let end = |worker: usize| {
+            self.workers[worker].state = State::Ended;
+            self.workers[worker].body.take()
+        };
+        scripts.into_iter().filter_map(end).collect()
     }
 
     // ---- waking ----
@@ -127,6 +161,22 @@ impl World {
         }
     }
 
+    /// Wakes all scripts if something happened to a socket that no lane has, so that any of them
+    /// may wait for it.
+    pub(super) fn wake_scripts(&mut self, socket: Socket) {
+        if self.scripts.is_empty() || self.table.lane(socket).is_some() {
+            return;
+        }
+        for i in 0..self.scripts.len() {
+            let worker = self.scripts[i];
+            match self.workers[worker].state {
+                State::Sleeping(_) => self.make_runnable(worker),
+                State::Running => self.workers[worker].woken = true,
+                State::Runnable | State::Ended => {}
+            }
+        }
+    }
+
     /// Wakes a sleeping worker, now or late.
     fn wake_soon(&mut self, worker: usize) {
         if self.random.chance(self.faults.wake_late_ppm) {
@@ -144,7 +194,7 @@ impl World {
 
     // ---- running ----
 
-    fn maybe_jump(&mut self) {
+    pub(super) fn maybe_jump(&mut self) {
         if self.random.chance(self.faults.clock_jump_ppm) {
             self.fault_counts.clock_jump += 1;
             let jump = self.random.time(&self.faults.clock_jump);
@@ -227,9 +277,11 @@ impl World {
     fn end(&mut self, worker: usize) {
         self.note(Note::Ended, worker as u64, 0);
         self.workers[worker].state = State::Ended;
-        let port = self.workers[worker].port;
+        match self.workers[worker].port {
+            Some(port) => self.ports[port].workers -= 1,
+            None => self.scripts.retain(|script| *script != worker),
+        }
         let at = self.workers[worker].at;
-        self.ports[port].workers -= 1;
         let Some(at) = at else { return };
         let lane = self.lane(at);
         lane.ended += 1;
@@ -278,20 +330,20 @@ impl Network {
     /// Runs one step of one worker, with the world's lock released. Returns false if no worker is
     /// runnable.
     pub(super) fn run_worker(&self, mut world: MutexGuard<'_, World>) -> bool {
-        world.maybe_jump();
         let Some((worker, mut body)) = world.begin() else { return false };
-        let now = duration(world.now - body.port.opened());
+        let opened = body.port.as_ref().map_or(0, |port| port.opened());
+        let now = duration(world.now - opened);
         let at = world.workers[worker].at;
-        let batch = world.batch(body.port.layout());
+        let batch = body.port.as_ref().map_or(0, |port| world.batch(port.layout()));
         drop(world);
         let unwinding = Unwinding(self);
         let turn = match (&mut body.step, at) {
             (Step::Io(step), Some(at)) => {
-                let kind = SimLane::new(body.port.network().clone(), worker, at, now, batch);
+                let kind = SimLane::new(self.clone(), worker, at, now, batch);
                 let mut lane = Lane { kind: LaneKind::Simulated(kind) };
                 run_step(|| step(&mut lane))
             }
-            (Step::Background(step), _) => run_step(|| step(now)),
+            (Step::Background(step) | Step::Script(step), _) => run_step(|| step(now)),
             (Step::Io(_), None) => unreachable!("an I/O worker has a lane"),
         };
         std::mem::forget(unwinding);

@@ -36,6 +36,8 @@ pub(super) struct World {
     pub(super) workers: Vec<Worker>,
     pub(super) runnable: Vec<usize>,
     pub(super) running: Option<usize>,
+    /// The workers that are scripts and have not ended.
+    pub(super) scripts: Vec<usize>,
     /// The number of steps and events since time last moved or an operation last succeeded.
     pub(super) idle: u64,
     pub(super) ports: Vec<PortState>,
@@ -202,6 +204,7 @@ impl World {
             workers: Vec::new(),
             runnable: Vec::new(),
             running: None,
+            scripts: Vec::new(),
             idle: 0,
             ports: Vec::new(),
             table: Table::default(),

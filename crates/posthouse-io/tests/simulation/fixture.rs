@@ -34,6 +34,11 @@ pub(crate) fn open(network: &Network, layout: Layout, io_workers: usize) -> Comp
     CompletionPort::open(Backend::Simulation(network.clone()), &options).unwrap().0
 }
 
+/// Returns the address of a scripted server.
+pub(crate) fn address() -> Address {
+    "10.0.0.9:9990".parse().unwrap()
+}
+
 pub(crate) fn gather(bytes: &[u8]) -> Gather {
     let mut gather = Gather::default();
     gather.push(Segment::Owned(bytes.to_vec()));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use posthouse_io::sim::{Faults, Network};
 use posthouse_io::{Lane, LaneId, Layout, Op, Outcome, Tag, Turn};
 
-use crate::fixture::{Fixture, open};
+use crate::fixture::{Fixture, address, open};
 
 #[test]
 fn time_stands_still_while_a_worker_can_run() {
@@ -234,4 +234,69 @@ fn a_step_takes_no_more_than_its_share() {
     let steps = steps.lock().unwrap();
     assert_eq!(steps.iter().sum::<usize>(), 1000);
     assert!(steps.iter().all(|taken| *taken <= 16), "{steps:?}");
+}
+
+/// A clock that jumps a minute before every step.
+fn jumping() -> Faults {
+    let minute = Duration::from_mins(1);
+    Faults { clock_jump_ppm: 1_000_000, clock_jump: minute..=minute, ..Faults::none() }
+}
+
+#[test]
+fn a_jump_over_the_end_of_a_wait_leaves_nothing_undone_that_is_due() {
+    for seed in 0..20 {
+        let network = Network::with(seed, Faults::none());
+        let server = network.serve(address()).unwrap();
+        let port = open(&network, Layout::Pinned, 1);
+        let ticks = Arc::<Mutex<Vec<(usize, Duration)>>>::default();
+        for worker in 0..3 {
+            let seen = ticks.clone();
+            let tick = move |now| {
+                seen.lock().unwrap().push((worker, now));
+                Turn::Sleep(Some(Duration::from_secs(10)))
+            };
+            port.spawn_background("ticker", tick).unwrap();
+        }
+        let client = network.dial(address());
+        network.set_faults(jumping());
+        network.run_until(Some(Duration::from_secs(30)), || None::<()>);
+        assert_eq!(network.now(), Duration::from_mins(1), "one jump, over the end");
+        let mut ticks = ticks.lock().unwrap().clone();
+        ticks.sort_unstable();
+        assert_eq!(ticks, [0, 1, 2].map(|worker| (worker, network.now())));
+        assert!(server.accept().is_some(), "seed {seed}: the attempt was due");
+        // The next wait begins there.
+        network.set_faults(Faults::none());
+        network.run_until(Some(Duration::from_secs(1)), || None::<()>);
+        assert_eq!(network.now(), Duration::from_secs(61));
+        assert!(client.is_connected());
+    }
+}
+
+#[test]
+#[should_panic(expected = "livelock: workers spin")]
+fn a_worker_that_spins_behind_a_jump_is_found() {
+    let network = Network::with(1, jumping());
+    let port = open(&network, Layout::Pinned, 1);
+    port.spawn_background("spinner", |_| Turn::Again).unwrap();
+    network.run_until(Some(Duration::from_secs(1)), || None::<()>);
+}
+
+#[test]
+fn settling_goes_on_behind_a_jump() {
+    let network = Network::with(1, Faults::none());
+    let hours = Duration::from_hours(2);
+    network.set_faults(Faults { clock_jump: hours..=hours, ..jumping() });
+    let port = open(&network, Layout::Pinned, 1);
+    let ended = Arc::new(AtomicUsize::new(0));
+    for _ in 0..3 {
+        let ended = ended.clone();
+        let end = move |_| {
+            ended.fetch_add(1, Ordering::Relaxed);
+            Turn::Done
+        };
+        port.spawn_background("once", end).unwrap();
+    }
+    network.settle();
+    assert_eq!(ended.load(Ordering::Relaxed), 3, "a step was left out");
 }

@@ -1,6 +1,7 @@
 //! The behaviour of an endpoint.
 
 mod admission;
+mod clients;
 mod connecting;
 mod framings;
 mod handlers;
@@ -13,3 +14,4 @@ mod paused;
 mod records;
 mod requests;
 mod responders;
+mod worlds;

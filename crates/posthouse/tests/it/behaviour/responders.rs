@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use posthouse::{DisconnectKind, Endpoint, OwnedResponder, SendError};
 
-use crate::harness::{Harness, Options, everywhere, in_simulation};
+use crate::harness::{Harness, Options, everywhere, in_simulation, on_real_sockets};
 use crate::probe::{Probe, Seen};
 use crate::raw::{Raw, bye, hello, request};
 
@@ -82,7 +82,7 @@ fn a_request_whose_responder_is_dropped_is_rejected() {
 
 #[test]
 fn a_request_can_be_answered_from_another_thread() {
-    everywhere(|harness| {
+    on_real_sockets(|harness| {
         let (server, seen, kept) = keeping(harness, harness.options());
         let mut raw = greeted(harness, &server, 1 << 20);
         let responder = ask(harness, &mut raw, &kept, 7);
