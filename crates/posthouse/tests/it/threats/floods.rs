@@ -129,7 +129,8 @@ fn a_flood_of_requests_whose_rejections_are_not_read_is_not_read_either() {
             raw.unsent();
             server.peers().first().map_or(0, |info| info.queued_bytes)
         };
-        harness.wait_for("a full queue", || queued(&mut raw) > HIGH);
+        // The system may take some more bytes after the queue has exceeded the mark.
+        harness.wait_for("a full queue", || queued(&mut raw) > HIGH / 2);
         // A server that continued to read would queue far more in this time.
         for _ in 0..20 {
             let other = harness.dial(&server);
