@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use posthouse::SendError;
 
-use crate::harness::{everywhere, in_simulation, on_real_sockets};
+use crate::harness::{everywhere, in_simulation};
 use crate::log;
 use crate::probe::{Line, Probe};
 use crate::process::is_wine;
@@ -118,7 +118,7 @@ fn connections_that_are_being_made_count() {
 #[test]
 fn limits_beyond_the_descriptors_of_the_process_are_a_warning_at_start() {
     log::keep();
-    on_real_sockets(|harness| {
+    crate::harness::on_real_sockets(|harness| {
         for (max_connections, warnings) in [(100, 0), (1_000_000, 1)] {
             log::clear();
             let options = harness.options().with(|o| o.endpoint.max_connections = max_connections);
