@@ -31,8 +31,7 @@ use crate::transfer::{
 /// Received messages wait in a queue for [`receive`](Self::receive). When the queue holds 1 MiB or
 /// 1,024 messages, the client stops reading, which slows the server down. An answer comes behind
 /// the messages that the server sent before it, so while a call awaits one (a reply, a list, the
-/// end of
-/// a transfer) the client reads on until the queue holds 16 MiB or 16,384 messages.
+/// end of a transfer) the client reads on until the queue holds 16 MiB or 16,384 messages.
 ///
 /// Several threads can use a client at once: one can receive while others send and request.
 ///
@@ -84,8 +83,8 @@ pub enum ClientError {
     /// The queue of received messages is full, so the client reads nothing more until
     /// [`Client::receive`] has taken messages from it. The call fails at once if no thread is left
     /// that could do that: every thread that has ever called `receive` is in a call that waits. (A
-    /// thread that has ended counts as one that could.)
-    /// Otherwise it fails if no message is taken for the time that the call may wait.
+    /// thread that has ended counts as one that could.) Otherwise it fails if no message is taken
+    /// for the time that the call may wait.
     #[error("the queue of received messages is full: receive them, then try again")]
     ReceiveQueueFull,
     /// The attempt to connect was not begun.

@@ -4,12 +4,20 @@
 //! outside of a callback. [`Contained`] holds such a value, so that no place can forget it.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 thread_local! {
     /// The panics that [`contain`] has caught on this thread and nobody has taken.
-    static CAUGHT: Cell<u64> = const { Cell::new(0) };
+    static CAUGHT: RefCell<Caught> = RefCell::default();
+}
+
+/// The panics that were caught on one thread.
+#[derive(Default)]
+pub(crate) struct Caught {
+    pub(crate) count: u64,
+    /// The text of the last one.
+    pub(crate) last: String,
 }
 
 /// The maximum number of panics that follow from the drop of one panic's payload. The payload of
@@ -45,7 +53,10 @@ pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Option<T> {
         Err(payload) => payload,
     };
     if posthouse_io::on_worker() {
-        CAUGHT.set(CAUGHT.get() + 1);
+        CAUGHT.with_borrow_mut(|caught| {
+            caught.count += 1;
+            text(&*payload).clone_into(&mut caught.last);
+        });
     } else {
         tracing::error!(panic = text(&*payload), "a value of the program panicked in its drop");
     }
@@ -53,9 +64,9 @@ pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Option<T> {
     None
 }
 
-/// Takes the number of panics that were caught on this thread since the last call.
-pub(crate) fn take_caught() -> u64 {
-    CAUGHT.take()
+/// Takes the panics that were caught on this thread since the last call, if there was one.
+pub(crate) fn take_caught() -> Option<Caught> {
+    CAUGHT.with_borrow_mut(|caught| (caught.count > 0).then(|| std::mem::take(caught)))
 }
 
 /// Drops the payload of a panic. The payload is a value of the program, so its drop can panic, too.

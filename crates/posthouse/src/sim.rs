@@ -28,9 +28,8 @@
 //! ```
 //!
 //! A world belongs to the first thread that uses it, and a call from another thread panics: it
-//! would come at an arbitrary moment of the run. Other threads have no place in a world; what
-//! they would
-//! do, the test does between its calls, a callback does, or a script ([`World::script`]) does.
+//! would come at an arbitrary moment of the run. The test does the work of other threads between
+//! its calls, in a callback or in a script ([`World::script`]).
 
 use std::io;
 use std::net::IpAddr;

@@ -56,9 +56,10 @@ pub(crate) trait Worker: Send + 'static {
 /// endpoint down. In simulation it ends the run, which reports the seed.
 pub(crate) fn run_step(worker: &mut impl Worker, lane: &mut Lane) -> Turn {
     let turn = catch_unwind(AssertUnwindSafe(|| worker.step(lane)));
-    for _ in 0..contained::take_caught() {
+    if let Some(caught) = contained::take_caught() {
         let message = "a value of the program panicked in its drop";
-        worker.shared().count_panic(lane.now(), None, "see the panic's own message", message);
+        worker.shared().stats.panics.add(caught.count - 1);
+        worker.shared().count_panic(lane.now(), None, &caught.last, message);
     }
     let panic = match turn {
         Ok(turn) => return turn,

@@ -121,7 +121,9 @@ fn a_task_that_comes_too_late_may_panic_when_it_is_dropped() {
 
 #[test]
 fn timers_that_a_shutdown_drops_may_panic() {
+    log::keep();
     everywhere(|harness| {
+        log::clear();
         let server = harness.serve(Probe::echo());
         for bomb in [Bomb, Bomb] {
             server.after(HOUR, move |_| drop(bomb)).expect("there is room");
@@ -134,6 +136,9 @@ fn timers_that_a_shutdown_drops_may_panic() {
         server.every(HOUR, every).expect("there is room");
         harness.serves(&server);
         assert_eq!(harness.end(&server).panics, 3);
+        let lines = log::lines("panicked in its drop");
+        let text = "panic=\"in the drop of a value of the program\"";
+        assert!(lines.len() == 1 && lines[0].contains(text), "{lines:?}");
     });
 }
 
